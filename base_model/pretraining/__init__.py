@@ -1,0 +1,1 @@
+"""From shards to a base model: the semantic VAE and the MMDiT."""

@@ -1,0 +1,1 @@
+"""How a generator improves: prompt groups, rollouts, verdicts, DiffusionNFT."""

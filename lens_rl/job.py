@@ -1,0 +1,180 @@
+"""A whole RL job: check everything, train, test the best checkpoint once, write the summary."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from lens_core.recipes import RecipeProblem, dump_recipe
+from lens_core.runs import RunFolder, write_whole
+from lens_rl import checkpoint, report
+from lens_rl.evaluation import Scores, compare
+from lens_rl.guards import best_step
+from lens_rl.judges import open_backend
+from lens_rl.judges.backend import JudgeProblem
+from lens_rl.judges.judge import RubricJudge, refuse_unreadable
+from lens_rl.judges.store import VerdictStore
+from lens_rl.models import open_generator
+from lens_rl.plan import Plan, make_plan
+from lens_rl.policy import make_policy
+from lens_rl.prompts import PromptStream, load_splits
+from lens_rl.recipe import RlRecipe
+from lens_rl.rewards import WeightedRewards
+from lens_rl.rollout import FeatureBank
+from lens_rl.stages import Interrupts, Run, Watcher
+from lens_rl.trainer import train
+from rubrics.rubric import Rubric
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended; `summary` is None where it was interrupted and can go on."""
+
+    reason: str
+    summary: dict[str, Any] | None
+
+
+def run_job(recipe: RlRecipe, path: Path, watcher: Watcher | None = None) -> Outcome:
+    """Run, or go on with, the job in the run folder `path`.
+
+    Raises ValueErrors and RunProblem with the recipe field or file to change; nothing is lost then.
+    """
+    finished = path / "summary.json"
+    with RunFolder(path) as folder, Interrupts() as interrupts:
+        folder.keep_config(dump_recipe(recipe))
+        if finished.exists():
+            return Outcome("finished before", json.loads(finished.read_text()))
+        with open_run(recipe, folder, interrupts, watcher or Watcher()) as run:
+            reason = train(run)
+            if interrupts.received is not None:
+                return Outcome(reason, None)
+            return Outcome(reason, _close(run, reason))
+
+
+def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
+    """What the run would do, and everything that would keep it from starting here and now.
+
+    Raises RecipeProblem only where there is too little to make a plan of.
+    """
+    problems: list[str] = []
+    rubric = Rubric.load(recipe.rubric.path)
+    splits = load_splits(recipe.prompts, rubric, seed=recipe.seed)
+    prompts = [*splits.train, *splits.validation, *splits.test]
+    for check in (
+        lambda: WeightedRewards(recipe.rewards),
+        lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
+        lambda: check_sizes(recipe, open_generator(recipe.model).size_multiple),
+    ):
+        try:
+            check()
+        except (ValueError, JudgeProblem) as problem:
+            problems.append(str(problem))
+    return make_plan(recipe, sum(len(prompt.criteria) for prompt in prompts) / len(prompts)), problems
+
+
+@contextlib.contextmanager
+def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watcher: Watcher) -> Iterator[Run]:
+    """Build every part of a run, cheapest checks first; closes the judge at the end."""
+    rubric = Rubric.load(recipe.rubric.path)
+    splits = load_splits(recipe.prompts, rubric, seed=recipe.seed)
+    rewards = WeightedRewards(recipe.rewards)
+    backend = open_backend(recipe.judge)
+    refuse_unreadable(backend, [*splits.train, *splits.validation, *splits.test])
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    accelerator = Accelerator(
+        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
+        log_with="tensorboard",
+        project_dir=folder.path,
+    )
+    generator = open_generator(recipe.model, accelerator.device)
+    check_sizes(recipe, generator.size_multiple)
+    judge = RubricJudge(
+        backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
+    )
+    try:
+        policy = make_policy(
+            generator.trainable,
+            generator.lora_targets,
+            kind=recipe.policy.kind,
+            rank=recipe.policy.rank,
+            alpha=recipe.policy.alpha,
+            seed=recipe.seed,
+        )
+        optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            lr=recipe.optimizer.lr,
+            betas=recipe.optimizer.betas,
+            eps=recipe.optimizer.eps,
+            weight_decay=recipe.optimizer.weight_decay,
+        )
+        accelerator.init_trackers("tensorboard")
+        yield Run(
+            recipe=recipe,
+            folder=folder,
+            generator=generator,
+            policy=policy,
+            optimizer=optimizer,
+            accelerator=accelerator,
+            splits=splits,
+            prompts=PromptStream(splits.train, per_step=recipe.prompts.per_step, seed=recipe.seed),
+            judge=judge,
+            rewards=rewards,
+            features=FeatureBank(generator),
+            interrupts=interrupts,
+            watcher=watcher,
+        )
+        accelerator.end_training()
+    finally:
+        judge.close()
+
+
+def check_sizes(recipe: RlRecipe, multiple: int) -> None:
+    """Refuse sizes that the generator cannot take."""
+    for height, width in recipe.rollout.sizes:
+        if height % multiple or width % multiple:
+            fix = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+            raise RecipeProblem(
+                f"rollout.sizes: {height}x{width} does not fit {recipe.model}, whose sides are multiples of "
+                f"{multiple}; the nearest is {fix[0]}x{fix[1]}"
+            )
+
+
+def _close(run: Run, reason: str) -> dict[str, Any]:
+    """Test the start and the best checkpoint once, on the same prompts and seeds."""
+    best = best_step(run.history)
+    checkpoint.load_roles(run.folder, best, run.policy)
+    run.watcher.stage("testing")
+    started = time.perf_counter()
+    images = run.recipe.evaluation.test_images_per_prompt
+    base = run.scores(run.splits.test, "test", images, role="reference")
+    trained = run.scores(run.splits.test, "test", images, role="ema")
+    summary = _summary(run, reason, best, base, trained, test_seconds=time.perf_counter() - started)
+    report.contact_sheet(run.folder.path / "samples", base, trained)
+    write_whole(run.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _summary(run: Run, reason: str, best: int, base: Scores, trained: Scores, *, test_seconds: float) -> dict[str, Any]:
+    rows = run.history
+    seconds = sum(value for row in rows for name, value in row.items() if name.startswith("seconds/"))
+    return {
+        "recipe": run.recipe.name,
+        "seed": run.recipe.seed,
+        "ended": reason,
+        "steps": run.step,
+        "best_step": best,
+        "wall_seconds": round(seconds + test_seconds, 1),
+        "held_out": compare(base, trained),
+        "diversity": {"base": base.diversity, "trained": trained.diversity},
+        "images": sum(row.get("images", 0) for row in rows) + base.reward_PG.size + trained.reward_PG.size,
+        "verdicts": sum(row.get("verdicts", 0) for row in rows) + base.verdicts + trained.verdicts,
+        "judge_errors": sum(row.get("judge/errors", 0) for row in rows) + base.errors + trained.errors,
+        "cost_usd": run.judge.cost(),
+    }

@@ -1,0 +1,179 @@
+"""The roles of one model: current (in training), old (generates), reference (the frozen start), ema.
+
+Every role is the same module with other weights, so training and rollout cannot disagree about
+anything else. `with policy.role("old"): ...` puts a role's weights in place; outside any `with`
+the current ones are.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lens_core.seeds import seed_of
+
+Role = Literal["current", "old", "reference", "ema"]
+
+
+class Policy(Protocol):
+    """What the loop needs of a policy."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The current role's trainable parameters, in a fixed order."""
+        ...
+
+    def role(self, role: Role) -> contextlib.AbstractContextManager[None]:
+        """That role's weights are in place inside the block."""
+        ...
+
+    def blend(self, role: Literal["old", "ema"], decay: float) -> None:
+        """role <- decay * role + (1 - decay) * current."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every weight of every role that training can move, for a checkpoint."""
+        ...
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None: ...
+
+
+class FullPolicy:
+    """All weights train; roles are parameter sets that change places with the module's own."""
+
+    def __init__(self, module: nn.Module):
+        module.requires_grad_(True)
+        self._names = [name for name, _ in module.named_parameters()]
+        self._parameters = list(module.parameters())
+        self._sets = {role: self._snapshot() for role in ("old", "reference", "ema")}
+
+    def parameters(self) -> list[nn.Parameter]:
+        return self._parameters
+
+    @contextlib.contextmanager
+    def role(self, role: Role) -> Iterator[None]:
+        if role == "current":
+            yield
+            return
+        self._exchange(self._sets[role])
+        try:
+            yield
+        finally:
+            self._exchange(self._sets[role])
+
+    @torch.no_grad()
+    def blend(self, role: Literal["old", "ema"], decay: float) -> None:
+        _blend(self._sets[role], self._parameters, decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        sets: dict[str, Sequence[Tensor]] = {"current": self._parameters, **self._sets}
+        return {
+            f"{role}/{name}": tensor.detach()
+            for role, values in sets.items()
+            if role != "reference"
+            for name, tensor in zip(self._names, values, strict=True)
+        }
+
+    @torch.no_grad()
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        for role, values in {"current": self._parameters, **self._sets}.items():
+            if role != "reference":
+                for name, tensor in zip(self._names, values, strict=True):
+                    tensor.copy_(tensors[f"{role}/{name}"])
+
+    def _snapshot(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self._parameters]
+
+    def _exchange(self, values: list[Tensor]) -> None:
+        for index, parameter in enumerate(self._parameters):
+            parameter.data, values[index] = values[index], parameter.data
+
+
+class LoraPolicy:
+    """Low-rank adapters train; roles are peft adapters on one backbone, the reference is none."""
+
+    def __init__(self, module: nn.Module, targets: list[str], *, rank: int, alpha: float):
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        module.requires_grad_(False)
+        self.config = LoraConfig(
+            r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian", lora_dropout=0.0
+        )
+        for role in ("current", "old", "ema"):
+            inject_adapter_in_model(self.config, module, adapter_name=role)
+        self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
+        self._weights = {role: _adapter_weights(module, role) for role in ("current", "old", "ema")}
+        for role in ("old", "ema"):
+            _blend(list(self._weights[role].values()), self.parameters(), 0.0)
+        self._activate("current")
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._weights["current"].values())
+
+    @contextlib.contextmanager
+    def role(self, role: Role) -> Iterator[None]:
+        self._activate(role)
+        try:
+            yield
+        finally:
+            self._activate("current")
+
+    def blend(self, role: Literal["old", "ema"], decay: float) -> None:
+        _blend(list(self._weights[role].values()), self.parameters(), decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{role}/{name}": weight.detach()
+            for role, weights in self._weights.items()
+            for name, weight in weights.items()
+        }
+
+    @torch.no_grad()
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        for role, weights in self._weights.items():
+            for name, weight in weights.items():
+                weight.copy_(tensors[f"{role}/{name}"])
+
+    def adapter(self, role: Role) -> dict[str, Tensor]:
+        """One role's adapter under peft's key names without the adapter's own."""
+        return {name: weight.detach() for name, weight in self._weights[role].items()}
+
+    def _activate(self, role: Role) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(role != "reference")
+            if role != "reference":
+                layer.set_adapter(role)
+        # peft lets the active adapter train; here only the current role ever does.
+        for name, weights in self._weights.items():
+            for weight in weights.values():
+                weight.requires_grad_(name == "current")
+
+
+def make_policy(module: nn.Module, targets: list[str], *, kind: str, rank: int, alpha: float, seed: int) -> Policy:
+    """`full` or `lora`. The module is put in evaluation mode: a policy has no dropout."""
+    module.eval()
+    if kind == "full":
+        return FullPolicy(module)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "lora"))
+        return LoraPolicy(module, targets, rank=rank, alpha=alpha)
+
+
+def _adapter_weights(module: nn.Module, role: str) -> dict[str, nn.Parameter]:
+    marked = f".{role}."
+    return {
+        name.replace(marked, "."): parameter
+        for name, parameter in module.named_parameters()
+        if marked in name and "lora_" in name
+    }
+
+
+@torch.no_grad()
+def _blend(values: Sequence[Tensor], towards: Sequence[Tensor], decay: float) -> None:
+    if decay == 0.0:
+        for value, other in zip(values, towards, strict=True):
+            value.copy_(other)
+    else:
+        torch._foreach_lerp_(list(values), list(towards), 1.0 - decay)

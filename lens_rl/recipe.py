@@ -1,0 +1,175 @@
+"""The configuration of one RL run. Defaults are the published recipe of Lens where it states one."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lens_core.recipes import Strict
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Side = Annotated[int, Field(ge=1)]
+
+
+class Prompts(Strict):
+    """What to ask for: drawn from a taxonomy tree, or read from files of your own."""
+
+    tree: str | None = None
+    """Name of a tree in `taxonomy/trees/`, or the path of a YAML file."""
+    file: str | None = None
+    """Prompt file (.jsonl or .txt) to train on, in place of a tree; then give the two below too."""
+    validation_file: str | None = None
+    test_file: str | None = None
+    train: Count = 1024
+    """Prompts drawn for training; the run goes through them in a new order every epoch."""
+    validation: Count = 64
+    """Prompts for selection and the stop rule."""
+    test: Count = 256
+    """Prompts touched once, for the numbers of the closing table."""
+    per_step: Count = 48
+
+    @model_validator(mode="after")
+    def one_source(self) -> "Prompts":
+        if (self.tree is None) == (self.file is None):
+            raise ValueError("give either prompts.tree or prompts.file")
+        if self.file and not (self.validation_file and self.test_file):
+            raise ValueError("prompts.file needs prompts.validation_file and prompts.test_file beside it")
+        return self
+
+
+class RubricChoice(Strict):
+    path: str
+    """Name of a rubric in `rubrics/`, or the path of a YAML file."""
+
+
+class Judge(Strict):
+    """Who decides. Swapping the judge is these three lines: backend, base_url, model."""
+
+    backend: str = "openai_chat"
+    """One of the built-in backends, or `python: path/to/file.py:Class`."""
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself never enters a file."""
+    concurrency: Count = 64
+    timeout_seconds: Positive = 60.0
+    longest_side: Count = 1024
+    """Pictures are made smaller than this before they are uploaded."""
+    max_error_share: Share = 0.1
+    """The run stops when more than this share of a step's verdicts are errors."""
+
+
+class Rollout(Strict):
+    """How the old policy makes pictures."""
+
+    images_per_prompt: Annotated[int, Field(ge=2)] = 24
+    num_steps: Count = 10
+    sampler: Literal["euler", "multistep2"] = "multistep2"
+    sizes: tuple[tuple[Side, Side], ...]
+    """(height, width) choices."""
+    size_mode: Literal["within_group", "per_group"] = "per_group"
+    """Whether the images of one prompt differ in size, or all images of a prompt share one."""
+    batch_size: Count = 24
+    """Images generated, and trained on, at once."""
+
+
+class RewardChoice(Strict):
+    kind: str = "rubric"
+    """`rubric`, or `python: path/to/file.py:Class`."""
+    weight: Positive = 1.0
+    min_coverage: Share = 0.8
+    """An image with a smaller share of valid verdicts has no reward."""
+
+
+class Nft(Strict):
+    """DiffusionNFT; see `lens_rl/nft.py` for the symbols."""
+
+    nft_beta: Positive = 1.0
+    clip: Positive = 5.0
+    """Advantages are clipped to +-clip."""
+    kl_weight: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Weight of the pull to the frozen start; 0 saves its forward."""
+    std_over: Literal["step", "group"] = "step"
+    timesteps: Literal["stratified", "reference"] = "stratified"
+    """Stratified high-noise timesteps, or the reference code's nine of ten."""
+    num_timesteps: Count = 2
+    """Per image; of `stratified` only."""
+    high_noise_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Noisy part of the sampler's grid to train on; of `stratified` only."""
+    noise: Literal["per_image", "per_group"] = "per_group"
+    """Whether the images of a group are noised alike; alike compares them on equal terms."""
+    old_schedule: Literal["on_policy", "ramp", "late"] = "ramp"
+
+
+class Policy(Strict):
+    kind: Literal["lora", "full"] = "lora"
+    rank: Count = 64
+    alpha: Positive = 128.0
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+
+
+class Optimizer(Strict):
+    lr: Positive = 3e-4
+    lr_decay: Literal["constant", "linear"] = "constant"
+    """`linear` falls to zero at the last step."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    clip_norm: Positive = 1.0
+
+
+class Evaluation(Strict):
+    """Pictures with fixed seeds, made by the EMA weights."""
+
+    every: Count = 20
+    """Steps between validations."""
+    images_per_prompt: Count = 1
+    test_images_per_prompt: Count = 2
+    num_steps: Count = 20
+    sampler: Literal["euler", "multistep2"] = "euler"
+    guidance: Annotated[float, Field(ge=1.0)] = 1.0
+
+
+class Guards(Strict):
+    """When to stop by oneself. Validation prompts only; the best checkpoint is handed back."""
+
+    max_drop: Positive = 0.05
+    """Stop when the validation reward is this far below its best ..."""
+    patience: Count = 2
+    """... in this many validations in a row."""
+    max_norm_ratio: Positive = 1.3
+    """Stop when |v| / |v_ref| leaves [1 / this, this]."""
+    min_diversity: Share = 0.5
+    """Stop when the pictures of a group spread less than this share of what the start spread."""
+
+
+class RlRecipe(Strict):
+    name: str
+    model: str
+    """`shapes` for the embedded checkpoint, or a folder in the diffusers layout."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Count
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of the model; 0 leaves torch's choice."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_every: Count = 20
+    prompts: Prompts
+    rubric: RubricChoice
+    judge: Judge
+    rollout: Rollout
+    rewards: tuple[RewardChoice, ...] = (RewardChoice(),)
+    nft: Nft = Nft()
+    policy: Policy = Policy()
+    optimizer: Optimizer = Optimizer()
+    evaluation: Evaluation = Evaluation()
+    guards: Guards = Guards()
+
+    @model_validator(mode="after")
+    def rewards_given(self) -> "RlRecipe":
+        if not self.rewards:
+            raise ValueError("rewards is empty: give at least one, for example [{kind: rubric}]")
+        return self

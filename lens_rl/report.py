@@ -1,0 +1,97 @@
+"""What people look at after a run: the table, and the same prompts and seeds side by side."""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.table import Table
+
+from lens_core.runs import RunProblem, whole_folder
+from lens_rl.evaluation import Scores
+
+SHEET_PROMPTS = 12
+CELL = 144
+"""Pixels of the longest side of a picture on the sheet; small pictures are enlarged."""
+MARGIN, TEXT_WIDTH = 12, 260
+
+
+def held_out_table(summary: dict[str, Any]) -> Table:
+    """The closing table: reward on prompts never trained on, before and after."""
+    held_out = summary["held_out"]
+    table = Table(
+        title=f"Reward on {held_out['n']} test pictures of {held_out['prompts']} prompts never trained on",
+        caption="95 % intervals: bootstrap over prompts. Same prompts and seeds on both sides.",
+    )
+    for name in ("", "base", "trained", "gain"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row(
+        "[bold]reward[/]",
+        _with_interval(held_out["base"], held_out["base_interval"]),
+        _with_interval(held_out["trained"], held_out["trained_interval"]),
+        f"[bold]{held_out['gain']:+.3f}[/] [{held_out['gain_interval'][0]:+.3f}, {held_out['gain_interval'][1]:+.3f}]",
+    )
+    table.add_section()
+    for kind, values in held_out["by_kind"].items():
+        gain = values["trained"] - values["base"]
+        table.add_row(kind, f"{values['base']:.3f}", f"{values['trained']:.3f}", f"{gain:+.3f}")
+    table.add_section()
+    spread = summary["diversity"]
+    table.add_row("diversity", f"{spread['base']:.3f}", f"{spread['trained']:.3f}", "")
+    return table
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """The summary of a finished run. Raises RunProblem where there is none."""
+    file = run / "summary.json"
+    if not file.is_file():
+        raise RunProblem(f"{run} has no summary.json: it is no run folder, or the run has not finished")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def contact_sheet(folder: Path, base: Scores, trained: Scores) -> Path:
+    """Base and trained pictures of the first test prompts, as `contact-sheet.png` in `folder`."""
+    groups = range(min(SHEET_PROMPTS, len(base.reward_PG)))
+    columns = 2 if base.reward_PG.shape[1] > 1 else 1
+    left = _first_pictures(base, columns)
+    right = _first_pictures(trained, columns)
+    width = TEXT_WIDTH + 2 * columns * (CELL + MARGIN) + 2 * MARGIN
+    sheet = Image.new("RGB", (width, (len(groups) + 1) * (CELL + MARGIN)), "#f4f4f1")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    half = columns * (CELL + MARGIN)
+    for title, x in (("base", TEXT_WIDTH), ("trained", TEXT_WIDTH + half + MARGIN)):
+        draw.text((x, CELL // 2), title, fill="#222222", font=ImageFont.load_default(size=20))
+    for row, group in enumerate(groups, start=1):
+        top = row * (CELL + MARGIN)
+        text = left[group][0][0]
+        draw.multiline_text((MARGIN, top), "\n".join(textwrap.wrap(text, 30)), fill="#222222", font=font)
+        for pictures, x in ((left[group], TEXT_WIDTH), (right[group], TEXT_WIDTH + half + MARGIN)):
+            for column, (_, image) in enumerate(pictures):
+                sheet.paste(_enlarged(image), (x + column * (CELL + MARGIN), top))
+    with whole_folder(folder) as draft:
+        sheet.save(draft / "contact-sheet.png", optimize=True)
+    return folder / "contact-sheet.png"
+
+
+def _first_pictures(scores: Scores, columns: int) -> dict[int, list[tuple[str, np.ndarray]]]:
+    pictures: dict[int, list[tuple[str, np.ndarray]]] = {}
+    for order, sample, _ in scores.made:
+        if order.index < columns:
+            pictures.setdefault(order.group, []).append((order.prompt.text, sample.image))
+    return pictures
+
+
+def _enlarged(image: np.ndarray) -> Image.Image:
+    """At most CELL pixels a side; small pictures by whole factors, so that their pixels stay crisp."""
+    picture = Image.fromarray(image)
+    factor = CELL / max(picture.size)
+    if factor >= 1:
+        factor = int(factor)
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)
+
+
+def _with_interval(mean: float, interval: list[float]) -> str:
+    return f"{mean:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"

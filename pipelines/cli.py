@@ -1,0 +1,205 @@
+"""The `lens-rl` command: a list of verbs, each a few lines. Heavy imports wait inside the verbs."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="lens-rl",
+    help="Train text-to-image models after pretraining: rubric-rewarded RL, evaluation, fine-tuning.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Override a field of the recipe.")]
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+NO_OVERRIDES: list[str] = []
+
+EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
+
+
+def problems_explained(verb: Callable[..., None]) -> Callable[..., None]:
+    """A problem that the user can mend is one message on stderr and exit status 1, without a traceback."""
+
+    @wraps(verb)
+    def explained(*args: Any, **kwargs: Any) -> None:
+        from lens_core.runs import RunProblem
+
+        try:
+            verb(*args, **kwargs)
+        except (ValueError, RunProblem) as problem:
+            print(f"lens-rl: {problem}", file=sys.stderr)
+            raise typer.Exit(EXIT_PROBLEM) from problem
+        except KeyboardInterrupt:
+            print("lens-rl: interrupted", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return explained
+
+
+@app.command()
+@problems_explained
+def rl(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name (shapes, lens) or the path of a YAML file.")
+    ] = "shapes",
+    recipe_option: Annotated[str | None, typer.Option("--recipe", hidden=True)] = None,
+    set_: Overrides = NO_OVERRIDES,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run folder; the recipe's name and seed if not given.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the plan; start nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run rubric-rewarded RL. Started again after a stop, it goes on where it was.
+
+    Example: lens-rl rl shapes --set seed=1
+    """
+    from rich.console import Console
+
+    from pipelines import rl as job
+
+    console = Console()
+    config = job.load(recipe_option or recipe, set_)
+    if dry_run:
+        plan, problems = job.dry_run(config)
+        if as_json:
+            from dataclasses import asdict
+
+            print(json.dumps({**asdict(plan), "problems": problems}, indent=2))
+        else:
+            job.print_plan(config, plan, console)
+        if problems:
+            raise ValueError("this run would not start:\n  - " + "\n  - ".join(problems))
+        return
+    folder = runs / (name or f"{config.name}-seed{config.seed}")
+    outcome = job.run(config, folder)
+    if outcome.summary is None:
+        print(f"lens-rl: {outcome.reason}; saved in {folder}. The same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if as_json:
+        print(json.dumps(outcome.summary, indent=2))
+    else:
+        job.print_outcome(outcome, folder, console)
+
+
+@app.command()
+@problems_explained
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
+    model: Annotated[str, typer.Option(help="`shapes`, a model folder, or a run folder.")] = "shapes",
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("pictures"),
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Height x width; the model's usual size if not given.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    guidance: Annotated[float, typer.Option(min=1.0)] = 1.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    sampler: Annotated[str, typer.Option(help="euler or multistep2.")] = "euler",
+) -> None:
+    """Make pictures.
+
+    Example: lens-rl generate "two red circles left of a blue square" --model shapes --out pictures
+    """
+    from pipelines.generate import write_pictures
+
+    files = write_pictures(
+        prompts, model, out, count=count, size=size, steps=steps, guidance=guidance, seed=seed, sampler=sampler
+    )
+    for file in files:
+        print(file)
+
+
+@app.command()
+@problems_explained
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Show the closing table of a finished run.
+
+    Example: lens-rl report runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from lens_rl.report import held_out_table, read_summary
+
+    summary = read_summary(run)
+    if as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        Console().print(held_out_table(summary))
+
+
+@app.command()
+@problems_explained
+def prompts(
+    tree: Annotated[str, typer.Argument(help="A tree's name (shapes) or the path of a YAML file.")] = "shapes",
+    count: Annotated[int, typer.Option("-n", min=1, help="How many prompts to draw.")] = 10,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    rubric: Annotated[str, typer.Option(help="Rubric that writes the criteria: a name or a path.")] = "shapes",
+    out: Annotated[
+        Path | None, typer.Option(help="Write them, with their criteria, as a prompt file (.jsonl).")
+    ] = None,
+) -> None:
+    """Draw prompts from a taxonomy tree.
+
+    Example: lens-rl prompts shapes -n 100 --out prompts.jsonl
+    """
+    from pipelines.prompts import draw_prompts
+
+    for text in draw_prompts(tree, rubric, count=count, seed=seed, out=out):
+        print(text)
+
+
+@app.command()
+@problems_explained
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (shapes) or the path of a YAML file.")] = "shapes",
+    set_: Overrides = NO_OVERRIDES,
+    out: Annotated[Path, typer.Option(help="Folder for shards, checkpoints and the finished model.")] = Path(
+        "runs/pretrain"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A run of minutes that only shows that all of it works.")
+    ] = False,
+) -> None:
+    """Train a base model from shards: data, VAE, transformer, model card.
+
+    Example: lens-rl pretrain shapes --quick
+    """
+    from pipelines.pretrain import pretrain as run_pretraining
+
+    run_pretraining(recipe, set_, out, quick=quick)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, what is missing for which recipe, and the fix.
+
+    Example: lens-rl doctor
+    """
+    from pipelines.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(findings, indent=2))
+    else:
+        print_findings(findings)
+    if not findings["ready"]:
+        raise typer.Exit(EXIT_PROBLEM)
+
+
+def main() -> None:
+    app()

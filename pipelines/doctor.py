@@ -1,0 +1,84 @@
+"""`lens-rl doctor`: what is installed, what each recipe still needs here, and the fix."""
+
+import os
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+CORE = (
+    "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pydantic", "jinja2",
+    "openai", "tenacity", "pandas", "typer", "rich", "tensorboard", "pillow",
+)  # fmt: skip
+EXTRAS = {"megatron-energon": "pretrain", "pytest": "test", "trl": "reward", "deepspeed": "deepspeed", "vllm": "vllm"}
+NEEDED_FOR = {
+    "megatron-energon": "lens-rl pretrain",
+    "pytest": "scripts/test.sh",
+    "trl": "training a judge",
+    "deepspeed": "ZeRO sharding",
+    "vllm": "a judge on your own GPU",
+}
+
+
+def examine() -> dict[str, Any]:
+    """Findings as plain data; `ready` says whether the default recipe can run."""
+    core = {name: _version(name) for name in CORE}
+    return {
+        "device": _device(core["torch"]),
+        "core": core,
+        "extras": {name: _version(name) for name in EXTRAS},
+        "recipes": {name: _recipe_needs(name) for name in _recipes()} if all(core.values()) else {},
+        "ready": all(core.values()),
+    }
+
+
+def print_findings(findings: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"device: {findings['device']}", highlight=False)
+    table = Table("package", "version", "needed for", "fix")
+    for name, found in findings["core"].items():
+        table.add_row(name, found or "[red]missing[/]", "everything", "" if found else "bash scripts/rl.sh")
+    for name, found in findings["extras"].items():
+        fix = "" if found else f'pip install "lens-rl\\[{EXTRAS[name]}]" -c constraints.txt'
+        table.add_row(name, found or "[dim]absent[/]", NEEDED_FOR[name], fix)
+    console.print(table)
+    recipes = Table("recipe", "can run here", "what is missing, and the fix")
+    for name, missing in findings["recipes"].items():
+        recipes.add_row(name, "no" if missing else "yes", "\n".join(missing))
+    console.print(recipes)
+
+
+def _recipe_needs(name: str) -> list[str]:
+    from lens_rl.job import check_run
+    from pipelines.rl import load
+
+    return check_run(load(name, []))[1]
+
+
+def _recipes() -> list[str]:
+    from lens_rl.recipe import RECIPES
+
+    return sorted(file.stem for file in RECIPES.glob("*.yaml"))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _device(torch_version: str | None) -> str:
+    if torch_version is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return f"{torch.cuda.get_device_name()} (torch {torch_version})"
+        if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi"], capture_output=True).returncode == 0:
+            return (
+                f"CPU: there is an NVIDIA GPU, but torch {torch_version} cannot use it; install a CUDA build of torch"
+            )
+    return f"CPU, {os.cpu_count()} cores (torch {torch_version or 'missing'})"

@@ -1,0 +1,1 @@
+"""What good means: rubric files, rendered into the criteria of a prompt, and the templates judges are asked with."""

@@ -1,0 +1,8 @@
+"""What all tests share: property tests that give the same cases everywhere, and few threads."""
+
+import torch
+from hypothesis import settings
+
+settings.register_profile("lens-rl", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("lens-rl")
+torch.set_num_threads(2)
