@@ -50,9 +50,7 @@ def check_size(size: Size, multiple: int = 16) -> None:
     down = tuple(max(multiple, side // multiple * multiple) for side in size)
     up = tuple(max(multiple, math.ceil(side / multiple) * multiple) for side in size)
     nearest = " and ".join(str(valid) for valid in dict.fromkeys((down, up)))
-    raise ValueError(
-        f"size {tuple(size)}: height and width must be multiples of {multiple}; nearest valid: {nearest}"
-    )
+    raise ValueError(f"size {tuple(size)}: height and width must be multiples of {multiple}; nearest valid: {nearest}")
 
 
 def nearest_bucket(aspect: float, buckets: Iterable[Size]) -> Size:

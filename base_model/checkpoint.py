@@ -68,9 +68,7 @@ def load_transformer(folder: Path, dtype: torch.dtype) -> LensTransformer:
 
 def load_vae(folder: Path) -> AutoencoderKLFlux2:
     where = folder / "vae"
-    return cast(Any, AutoencoderKLFlux2).from_pretrained(
-        where, torch_dtype=torch.float32, use_safetensors=True
-    )
+    return cast(Any, AutoencoderKLFlux2).from_pretrained(where, torch_dtype=torch.float32, use_safetensors=True)
 
 
 def load_text_encoder(folder: Path, layers: Sequence[int], dtype: torch.dtype) -> TextEncoder:

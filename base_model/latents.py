@@ -53,8 +53,7 @@ class LatentCodec:
         z = unpatchify(x, buckets.grid(size, self.size_multiple)).to(self.vae.dtype)
         self.vae.use_tiling = tiled
         images = [
-            _to_uint8(cast(Any, self.vae).decode(rows, return_dict=False)[0])
-            for rows in z.split(_rows_at_once(size))
+            _to_uint8(cast(Any, self.vae).decode(rows, return_dict=False)[0]) for rows in z.split(_rows_at_once(size))
         ]
         return torch.cat(images).cpu().numpy()
 

@@ -106,17 +106,13 @@ class LensGenerator:
 
     def identity(self) -> str:
         configs = [_plain_config(part) for part in (self.transformer, self.codec.vae)]
-        text = json.dumps(
-            [*configs, self.scheduler_config, self.text_encoder.identity()], sort_keys=True, default=str
-        )
+        text = json.dumps([*configs, self.scheduler_config, self.text_encoder.identity()], sort_keys=True, default=str)
         return digest(self.transformer, self.codec.vae, salt=text)
 
     def save(self, path: str | Path) -> None:
         """Write the diffusers folder layout. Adapter layers are refused: merge or unload them first."""
         if any(".base_layer." in name for name in self.transformer.state_dict()):
-            raise ModelProblem(
-                "the transformer carries adapter layers; merge or unload them before saving it"
-            )
+            raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
         folder = Path(path)
         self.transformer.save_pretrained(folder / "transformer")
         self.codec.vae.save_pretrained(folder / "vae")
@@ -161,16 +157,14 @@ def _check_parts(transformer: LensTransformer, codec: LatentCodec, text_encoder:
     problems = []
     if not config.in_channels == width_out == codec.channels:
         problems.append(
-            f"in_channels {config.in_channels}, output width {width_out} (patch_size^2 * out_channels) and the "
+            f"in_channels {config.in_channels}, patch_size^2 * out_channels {width_out} and the "
             f"autoencoder's 4 * latent_channels {codec.channels} must be the same"
         )
     if config.enc_hidden_dim != text_encoder.width:
-        problems.append(
-            f"enc_hidden_dim {config.enc_hidden_dim}: the text encoder's width is {text_encoder.width}"
-        )
+        problems.append(f"enc_hidden_dim {config.enc_hidden_dim}: the text encoder's width is {text_encoder.width}")
     if tuple(config.selected_layer_index) != text_encoder.layers:
         problems.append(
-            f"selected_layer_index {list(config.selected_layer_index)} is not what the text encoder has, "
+            f"selected_layer_index {list(config.selected_layer_index)} is not the text encoder's "
             f"{list(text_encoder.layers)}"
         )
     raise_if("transformer/config.json", problems)
@@ -178,9 +172,7 @@ def _check_parts(transformer: LensTransformer, codec: LatentCodec, text_encoder:
 
 def _check_schedule(config: Mapping[str, Any]) -> None:
     where = "scheduler_config.json"
-    problems = [
-        f"{name}: {config[name]!r} is unsupported" for name in UNSUPPORTED_SCHEDULES if config.get(name)
-    ]
+    problems = [f"{name}: {config[name]!r} is unsupported" for name in UNSUPPORTED_SCHEDULES if config.get(name)]
     if config.get("time_shift_type", "exponential") != "exponential":
         problems.append(f"time_shift_type: {config['time_shift_type']!r}; only 'exponential' is supported")
     shift = config.get("shift", 1.0)

@@ -34,9 +34,7 @@ def sample(
     text has fewer tokens and nothing to mask.
     """
     if len(features) != len(seeds):
-        raise ValueError(
-            f"{len(features)} rows of features and {len(seeds)} seeds; there must be one seed a row"
-        )
+        raise ValueError(f"{len(features)} rows of features and {len(seeds)} seeds; there must be one seed a row")
     run = choose_sampler(sampler) if isinstance(sampler, str) else sampler
     unconditional = generator.unconditional(len(seeds)) if guidance != 1 else None
 
@@ -89,7 +87,5 @@ class LensPipeline:
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         seeds = range(seed, seed + len(texts)) if isinstance(seed, int) else seed
         features = self.generator.encode(texts)
-        latents = sample(
-            self.generator, features, size, seeds, num_steps=num_steps, sampler=sampler, guidance=guidance
-        )
+        latents = sample(self.generator, features, size, seeds, num_steps=num_steps, sampler=sampler, guidance=guidance)
         return [Image.fromarray(image) for image in self.generator.images(latents, size)]

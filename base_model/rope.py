@@ -15,9 +15,7 @@ MAX_POSITION = 4096
 
 
 @lru_cache(maxsize=64)
-def rope_table(
-    grid: tuple[int, int], text_length: int, axes: tuple[int, ...], device: torch.device
-) -> Tensor:
+def rope_table(grid: tuple[int, int], text_length: int, axes: tuple[int, ...], device: torch.device) -> Tensor:
     """Unit complex numbers e^(i * angle) by which each pair of channels turns: complex64 [T, D / 2].
 
     `grid` is (rows, columns) of image tokens and `axes` the channels of each axis, for Lens (8, 28, 28).

@@ -105,9 +105,7 @@ class TextEncoder:
             raise ValueError("texts: at least one is needed")
         ids = [self.token_ids(text) for text in texts]
         starts = range(0, len(ids), TEXTS_AT_ONCE)
-        return TextFeatures.collate(
-            [self._encode_ids(ids[start : start + TEXTS_AT_ONCE]) for start in starts]
-        )
+        return TextFeatures.collate([self._encode_ids(ids[start : start + TEXTS_AT_ONCE]) for start in starts])
 
     def identity(self) -> str:
         """A hash of all that the features of a text depend on: weights, vocabulary, blocks, template."""

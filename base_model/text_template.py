@@ -64,7 +64,5 @@ class TextTemplate:
             raise ValueError(f"{path}: its fields must be among {', '.join(known)}")
         for name, value in found.items():
             if not isinstance(value, int if name == "max_length" else str):
-                raise ValueError(
-                    f"{path}: {name} is {value!r}, not {'a number' if name == 'max_length' else 'text'}"
-                )
+                raise ValueError(f"{path}: {name} is {value!r}, not {'a number' if name == 'max_length' else 'text'}")
         return cls(**found)

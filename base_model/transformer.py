@@ -75,9 +75,7 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.txt_norm = nn.ModuleList(RMSNorm(enc_hidden_dim, TEXT_EPS) for _ in selected_layer_index)
         self.txt_in = nn.Linear(enc_hidden_dim * len(selected_layer_index), dim)
         self.time_text_embed = TimeEmbedding(dim)
-        self.transformer_blocks = nn.ModuleList(
-            LensBlock(dim, num_attention_heads) for _ in range(num_layers)
-        )
+        self.transformer_blocks = nn.ModuleList(LensBlock(dim, num_attention_heads) for _ in range(num_layers))
         self.norm_out = ModulatedNorm(dim)
         self.proj_out = nn.Linear(dim, patch_size**2 * (out_channels or in_channels))
         self.gradient_checkpointing = False
@@ -100,9 +98,7 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rows, columns = _rows_and_columns(grid, x_BNC.shape[1])
         layers = text.unbind(2) if isinstance(text, Tensor) else text
         if len(layers) != len(self.txt_norm):
-            raise ValueError(
-                f"text: {len(layers)} feature layers given, the transformer takes {len(self.txt_norm)}"
-            )
+            raise ValueError(f"text: {len(layers)} feature layers given, the transformer takes {len(self.txt_norm)}")
 
         image = self.img_in(x_BNC)
         normed = [norm(layer) for norm, layer in zip(self.txt_norm, layers, strict=True)]
@@ -160,12 +156,8 @@ class LensBlock(nn.Module):
         self, image_BND: Tensor, text_BLD: Tensor, time_BD: Tensor, turns: Tensor, visible: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Both streams after the block; `turns` is the rotary table, `visible` the key mask."""
-        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = self.img_mod(time_BD)[:, None].chunk(
-            6, dim=-1
-        )
-        t_shift1, t_scale1, t_gate1, t_shift2, t_scale2, t_gate2 = self.txt_mod(time_BD)[:, None].chunk(
-            6, dim=-1
-        )
+        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = self.img_mod(time_BD)[:, None].chunk(6, dim=-1)
+        t_shift1, t_scale1, t_gate1, t_shift2, t_scale2, t_gate2 = self.txt_mod(time_BD)[:, None].chunk(6, dim=-1)
 
         image_out, text_out = self.attn(
             self.img_norm1(image_BND) * (1 + i_scale1) + i_shift1,

@@ -53,17 +53,17 @@ def dump_recipe(recipe: BaseModel) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def find_recipe(name: str, folder: Path) -> Path:
-    """A recipe by name (one of `folder`'s) or by path. Raises RecipeProblem with the nearest name."""
+def find_recipe(name: str, folder: Path, *, what: str = "recipe") -> Path:
+    """A file by name (one of `folder`'s) or by path. Raises RecipeProblem with the nearest name."""
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name)
         if path.is_file():
             return path
-        raise RecipeProblem(f"recipe file {name} does not exist")
+        raise RecipeProblem(f"{what} file {name} does not exist")
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if name in names:
         return folder / f"{name}.yaml"
-    raise RecipeProblem(f"unknown recipe {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
+    raise RecipeProblem(f"unknown {what} {name!r}{nearest(name, names)}; there are: {', '.join(names)}")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -1,0 +1,254 @@
+"""The Lens transformer against a slow oracle, diffusers' parts, mflux, and its own laws."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+
+from base_model.transformer import LensTransformer, time_wave
+from tests.lens_oracle import RECIPE, lens_forward, random_inputs, random_weights
+
+WRONG = (
+    "text first",
+    "scale first in the blocks",
+    "shift first in the head",
+    "qkv inner",
+    "sine first",
+    "text one later",
+    "odd sides centred low",
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    built = LensTransformer(**RECIPE)
+    random_weights(built)
+    return built.eval()
+
+
+def close(a, b, tolerance=5e-6):
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+
+
+def test_released_keys_and_sizes():
+    with torch.device("meta"):
+        state = LensTransformer().state_dict()
+    assert len(state) == 1264
+    assert sum(value.numel() for value in state.values()) == 4_104_225_152
+
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    outside = [name for name in shapes if not name.startswith("transformer_blocks.")]
+    assert len(outside) == 16
+    assert sum(state[name].numel() for name in outside) == 25_579_904
+    assert sum(state[n].numel() for n in state if n.startswith("transformer_blocks.47.")) == 84_971_776
+    expected = {
+        "img_in.weight": (1536, 128),
+        "txt_norm.3.weight": (2880,),
+        "txt_in.weight": (1536, 11520),
+        "time_text_embed.timestep_embedder.linear_1.weight": (1536, 256),
+        "time_text_embed.timestep_embedder.linear_2.bias": (1536,),
+        "norm_out.linear.weight": (3072, 1536),
+        "proj_out.weight": (128, 1536),
+        "transformer_blocks.0.attn.norm_added_k.weight": (64,),
+        "transformer_blocks.0.attn.img_qkv.weight": (4608, 1536),
+        "transformer_blocks.0.attn.txt_qkv.bias": (4608,),
+        "transformer_blocks.0.attn.to_out.0.weight": (1536, 1536),
+        "transformer_blocks.0.attn.to_add_out.bias": (1536,),
+        "transformer_blocks.0.img_mod.1.weight": (9216, 1536),
+        "transformer_blocks.0.txt_mod.1.bias": (9216,),
+        "transformer_blocks.0.txt_norm2.weight": (1536,),
+        "transformer_blocks.0.img_mlp.w1.weight": (4096, 1536),
+        "transformer_blocks.0.txt_mlp.w2.weight": (1536, 4096),
+    }
+    assert {name: shapes[name] for name in expected} == expected
+    assert "transformer_blocks.0.img_mlp.w1.bias" not in shapes
+
+
+@pytest.mark.parametrize("grid, length", [((6, 8), 7), ((7, 5), 12), ((3, 9), 1), ((6, 8), 0)])
+def test_agrees_with_the_oracle(model, grid, length):
+    x, text, sigma = random_inputs(grid, length)
+    with torch.no_grad():
+        close(model(x, text, sigma, grid), lens_forward(model.state_dict(), x, text, sigma, grid))
+
+
+def test_agrees_with_the_oracle_under_masks(model):
+    grid, length = (5, 6), 9
+    x, text, sigma = random_inputs(grid, length)
+    mask = torch.arange(length) < torch.tensor([[4], [0]])
+    with torch.no_grad():
+        close(model(x, text, sigma, grid, mask), lens_forward(model.state_dict(), x, text, sigma, grid, mask))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_mistake_would_be_noticed(model, wrong):
+    grid = (7, 5)
+    x, text, sigma = random_inputs(grid, 6)
+    with torch.no_grad():
+        right = model(x, text, sigma, grid)
+        other = lens_forward(model.state_dict(), x, text, sigma, grid, wrong=wrong)
+    assert (right - other).abs().max() > 0.02
+
+
+def test_layers_are_normed_one_by_one(model):
+    grid = (4, 4)
+    x, text, sigma = random_inputs(grid, 5)
+    scaled = text * torch.tensor([7.0, 0.5, 3.0, 20.0])[:, None]
+    with torch.no_grad():
+        close(model(x, scaled, sigma, grid), model(x, text, sigma, grid), 2e-5)
+
+
+def test_padding_changes_nothing(model):
+    grid = (6, 5)
+    x, text, sigma = random_inputs(grid, 6)
+    padded = torch.cat([text, torch.randn(2, 5, 4, 40)], dim=1)
+    mask = torch.arange(11)[None].expand(2, -1) < 6
+    with torch.no_grad():
+        close(model(x, padded, sigma, grid, mask), model(x, text, sigma, grid))
+        none = model(x, text[:, :0], sigma, grid)
+        close(model(x, text, sigma, grid, torch.zeros(2, 6, dtype=torch.bool)), none)
+        assert torch.equal(model(x, text, sigma, grid, torch.ones(2, 6, dtype=torch.bool)), model(x, text, sigma, grid))
+
+
+def test_text_may_come_as_a_list_and_the_grid_with_its_frame(model):
+    x, text, sigma = random_inputs((4, 6), 3)
+    with torch.no_grad():
+        expected = model(x, text, sigma, (4, 6))
+        assert torch.equal(model(x, list(text.unbind(2)), sigma, (1, 4, 6)), expected)
+
+
+def test_time_embedding_is_that_of_diffusers(model):
+    sigma = torch.tensor([1, 0.967384, 0.5, 1e-3])
+    wave = Timesteps(256, True, 0, scale=1000)(sigma)
+    close(time_wave(sigma), wave, 1e-6)
+    embedding = TimestepEmbedding(256, 192)
+    embedding.load_state_dict(model.time_text_embed.timestep_embedder.state_dict())
+    with torch.no_grad():
+        close(model.time_text_embed(sigma), embedding(wave))
+
+
+def test_agrees_with_mflux(model):
+    mx = pytest.importorskip("mlx.core")
+    lens = pytest.importorskip("mflux.models.lens.model.transformer.lens_transformer")
+    reference = lens.LensTransformer(num_layers=3, num_attention_heads=3, enc_hidden_dim=40)
+    reference.load_weights([(name, mx.array(value.numpy())) for name, value in model.state_dict().items()])
+    for grid, length in (((6, 8), 7), ((7, 5), 12)):
+        x, text, sigma = random_inputs(grid, length)
+        theirs = reference(*(mx.array(value.numpy()) for value in (x, text, sigma)), *grid)
+        with torch.no_grad():
+            close(model(x, text, sigma, grid), torch.from_numpy(np.array(theirs)), 5e-5)
+
+
+def test_low_precision_stays_near(model):
+    grid = (6, 6)
+    x, text, sigma = random_inputs(grid, 5)
+    sigma = sigma.bfloat16()
+    low = LensTransformer(**RECIPE)
+    low.load_state_dict(model.state_dict())
+    low = low.to(torch.bfloat16)
+    with torch.no_grad():
+        out = low(x.bfloat16(), text.bfloat16(), sigma, grid)
+        expected = model(x.bfloat16().float(), text.bfloat16().float(), sigma.float(), grid)
+    assert out.dtype == torch.bfloat16
+    assert (out.float() - expected).abs().mean() < 0.05
+
+
+def test_initialisation_is_seeded_predicts_zero_and_learns():
+    models = [LensTransformer(**RECIPE).init_weights(torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+    x, text, sigma = random_inputs((4, 4), 5)
+    assert models[0](x, text, sigma, (4, 4)).abs().max() == 0
+
+    target, losses = torch.randn_like(x), []
+    optimiser = torch.optim.AdamW(models[0].parameters(), lr=1e-3)
+    for _ in range(12):
+        loss = (models[0](x, text, sigma, (4, 4)) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_checkpointing_gives_the_same_gradients(model):
+    x, text, sigma = random_inputs((4, 5), 3)
+
+    def gradients():
+        model.zero_grad()
+        model(x, text, sigma, (4, 5)).square().mean().backward()
+        return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+    plain = gradients()
+    model.enable_gradient_checkpointing()
+    again = gradients()
+    model.disable_gradient_checkpointing()
+    model.zero_grad()
+    for a, b in zip(plain, again, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            close(a, b)
+
+
+def test_what_cannot_reach_the_output_gets_no_gradient(model):
+    x, text, sigma = random_inputs((4, 5), 3)
+    model.zero_grad()
+    model(x, text, sigma, (4, 5)).sum().backward()
+    last = model.transformer_blocks[-1]
+    q_rows = last.attn.txt_qkv.weight.grad[:192]
+    assert last.attn.to_add_out.weight.grad is None and last.txt_mlp.w1.weight.grad is None
+    assert q_rows.abs().max() == 0
+    model.zero_grad()
+
+
+def test_tables_made_while_sampling_serve_training(model):
+    x, text, sigma = random_inputs((3, 11), 4)
+    with torch.inference_mode():
+        model(x, text, sigma, (3, 11))
+    model(x, text, sigma, (3, 11)).sum().backward()
+    model.zero_grad()
+
+
+def test_saves_under_the_released_class_name_and_loads_to_the_bit(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["_class_name"] == "LensTransformer2DModel"
+
+    (tmp_path / "config.json").write_text(json.dumps(config | {"_class_name": "LensTransformer"}))
+    loaded = LensTransformer.from_pretrained(tmp_path)
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_lora_adapters_attach(model):
+    from peft import LoraConfig
+
+    from base_model.lens import LORA_TARGETS
+
+    adapted = LensTransformer(**RECIPE)
+    adapted.add_adapter(LoraConfig(r=2, target_modules=LORA_TARGETS))
+    trained = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert len(trained) == 3 * 4 * 2
+    x, text, sigma = random_inputs((2, 2), 2)
+    assert adapted(x, text, sigma, (2, 2)).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"gate_mlp": False}, "gate_mlp"),
+        ({"rms_norm": False}, "rms_norm"),
+        ({"axes_dims_rope": (8, 8, 8)}, "axes_dims_rope"),
+    ],
+)
+def test_a_configuration_that_cannot_be_names_its_field(change, field):
+    with pytest.raises(ValueError, match=field):
+        LensTransformer(**(RECIPE | change))
+
+
+def test_wrong_inputs_are_named(model):
+    x, text, sigma = random_inputs((2, 3), 2)
+    with pytest.raises(ValueError, match="grid"):
+        model(x, text, sigma, (3, 3))
+    with pytest.raises(ValueError, match="3 feature layers given, the transformer takes 4"):
+        model(x, text[:, :, :3], sigma, (2, 3))
