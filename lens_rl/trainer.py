@@ -6,7 +6,7 @@ in the module that is named after it; what may stop the loop is in `guards.py`.
 """
 
 from lens_rl import learning, nft
-from lens_rl.guards import best_step, reason_to_stop
+from lens_rl.guards import reason_to_stop
 from lens_rl.stages import Run
 
 

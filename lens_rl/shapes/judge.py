@@ -23,7 +23,7 @@ MAX_RESIDUAL = 90.0
 """Largest distance in RGB of one pixel from the best re-drawing of the whole picture, ..."""
 MAX_SMOOTH_RESIDUAL = 45.0
 """... of a 2x2 mean, and ..."""
-MAX_MEAN_RESIDUAL = 14.0
+MAX_MEAN_RESIDUAL = 18.0
 """... of all pixels on average."""
 RELATION_SLACK = 0.5
 """Pixels by which centres must be apart before one object is left of another."""

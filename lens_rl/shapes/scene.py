@@ -23,8 +23,8 @@ RELATIONS = ("left of", "right of", "above", "below")
 
 RADII = (2.7, 3.8)
 """Smallest and largest circumradius-like size, in pixels."""
-EXTENT = {"circle": 1.0, "square": 1.1, "triangle": 1.15}
-"""How far a shape reaches, in radii: a little less than its corners do."""
+EXTENT = 1.12
+"""How far a shape reaches, in radii: a little less than the corners of a triangle."""
 GAP = 1.8
 """Least distance between the circles that two objects reach to, in pixels."""
 BORDER = 0.5
@@ -70,38 +70,43 @@ def place(facts: Mapping[str, str | int], size: Size, random: np.random.Generato
     largest = RADII[1]
     while largest >= RADII[0]:
         for _ in range(TRIES):
-            spots = _spots([shape for _, _, shape in wanted], size, random, largest)
-            if spots is not None and (relation is None or _holds(str(relation), wanted, spots)):
-                things = tuple(
-                    Thing(shape, colour, *spot) for (_, colour, shape), spot in zip(wanted, spots, strict=True)
-                )
+            spots = _spots(len(wanted), size, random, largest)
+            if spots is None:
+                continue
+            spots = _dealt(spots, wanted, str(facts.get("relation", "")))
+            if spots is not None:
+                things = tuple(Thing(shape, colour, *spot) for (_, colour, shape), spot in zip(wanted, spots, strict=True))
                 return Scene(things, str(facts["background"]), size)
         largest -= 0.25
     raise ValueError(f"{len(wanted)} objects do not fit on {size[0]}x{size[1]} pixels")
 
 
-def _spots(
-    shapes: list[str], size: Size, random: np.random.Generator, largest: float
-) -> list[tuple[float, float, float]] | None:
-    """A free place (y, x, radius) for each shape, or None where this throw of the dice overlaps."""
-    spots: list[tuple[float, float, float]] = []
-    for n, shape in enumerate(shapes):
+Spot = tuple[float, float, float]
+"""y, x and radius in pixels."""
+
+
+def _spots(n: int, size: Size, random: np.random.Generator, largest: float) -> list[Spot] | None:
+    """n free places, or None where this throw of the dice overlaps."""
+    spots: list[Spot] = []
+    for _ in range(n):
         radius = random.uniform(RADII[0], max(largest, RADII[0] + 1e-6))
         reach = radius + BORDER
         if 2 * reach > min(size):
             return None
         y, x = random.uniform(reach, size[0] - reach), random.uniform(reach, size[1] - reach)
-        reach = EXTENT[shape] * radius + GAP
-        if any(np.hypot(y - v, x - u) < reach + EXTENT[other] * r for other, (v, u, r) in zip(shapes[:n], spots, strict=True)):
+        if any(np.hypot(y - v, x - u) < EXTENT * (radius + r) + GAP for v, u, r in spots):
             return None
         spots.append((float(y), float(x), float(radius)))
     return spots
 
 
-def _holds(relation: str, wanted: list[tuple[int, str, str]], spots: list[tuple[float, float, float]]) -> bool:
+def _dealt(spots: list[Spot], wanted: list[tuple[int, str, str]], relation: str) -> list[Spot] | None:
+    """The places in the order of the objects, so that the relation holds; None where it cannot."""
+    if not relation:
+        return spots
     axis = 1 if relation in ("left of", "right of") else 0
-    first = [spot[axis] for (group, _, _), spot in zip(wanted, spots, strict=True) if group == 0]
-    second = [spot[axis] for (group, _, _), spot in zip(wanted, spots, strict=True) if group == 1]
-    if relation in ("right of", "below"):
-        first, second = second, first
-    return max(first) + RELATION_MARGIN <= min(second)
+    first = sum(group == 0 for group, _, _ in wanted)
+    ordered = sorted(spots, key=lambda spot: spot[axis], reverse=relation in ("right of", "below"))
+    if abs(ordered[first - 1][axis] - ordered[first][axis]) < RELATION_MARGIN:
+        return None
+    return ordered

@@ -1,0 +1,62 @@
+"""What a base model of the embedded world can do, measured with the judge's own eyes."""
+
+from typing import Any
+
+import numpy as np
+
+from base_model.generator import Generator
+from base_model.latents import LatentCodec
+from lens_core.records import Prompt, Size
+from lens_core.seeds import seed_of
+from lens_rl.rollout import FeatureBank, plan, roll_out
+from lens_rl.shapes.judge import holds, look
+from lens_rl.shapes.scene import Scene
+from pipelines.data.shapes import SIZES
+from rubrics.rubric import Rubric
+from taxonomy.sampler import sample
+from taxonomy.tree import load_tree
+
+STEPS = (6, 10, 20)
+
+
+def measure_reconstructions(codec: LatentCodec, images: list[np.ndarray]) -> dict[str, Any]:
+    """Share of pictures whose reconstruction shows the same things and is structurally whole; PSNR in dB."""
+    by_size: dict[Size, list[np.ndarray]] = {}
+    for image in images:
+        by_size.setdefault((image.shape[0], image.shape[1]), []).append(image)
+    whole, squared = 0, []
+    for size, pictures in by_size.items():
+        originals = np.stack(pictures)
+        decoded = codec.decode(codec.encode(originals), size)
+        squared.append((decoded.astype(float) - originals) ** 2)
+        for before, after in zip(originals, decoded, strict=True):
+            seen = look(after)
+            whole += seen.whole and _contents(seen.scene) == _contents(look(before).scene)
+    error = float(np.mean(np.concatenate([part.ravel() for part in squared])))
+    return {"n": len(images), "whole": whole / len(images), "psnr": float(10 * np.log10(255**2 / error))}
+
+
+def measure_samples(generator: Generator, *, prompts: int, seed: int = 0) -> dict[str, Any]:
+    """Share of criteria that hold on pictures of validation prompts, by number of sampling steps."""
+    rubric, tree = Rubric.load("shapes"), load_tree("shapes")
+    drawn = sample(tree, prompts, seed, "validation")
+    asked = [Prompt(d.id, d.text, criteria=rubric.criteria(d.text, d.facts)) for d in drawn]
+    orders = plan(asked, images_per_prompt=1, sizes=SIZES, size_mode="per_group", seed=seed_of(seed, "measure"))
+    found: dict[str, Any] = {}
+    for steps in STEPS:
+        kept: dict[str, list[bool]] = {}
+        made = roll_out(generator, FeatureBank(generator), orders, num_steps=steps, sampler="euler", batch_size=128)
+        for order, one in made:
+            seen = look(one.image)
+            for criterion in order.prompt.criteria:
+                kept.setdefault(criterion.kind, []).append(holds(criterion.check or {}, seen))
+        found[str(steps)] = {
+            "prompts": prompts,
+            "criteria": float(np.mean([value for values in kept.values() for value in values])),
+            "by_kind": {kind: float(np.mean(values)) for kind, values in sorted(kept.items())},
+        }
+    return found
+
+
+def _contents(scene: Scene) -> tuple[str, list[tuple[str, str]]]:
+    return scene.background, sorted((thing.shape, thing.colour) for thing in scene.things)
