@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import diffusers
 import torch
+import transformers
 from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from transformers import GptOssForCausalLM, GptOssModel, PreTrainedTokenizerFast
 
@@ -27,6 +29,12 @@ CONFIGS = (
     "tokenizer/tokenizer.json",
     "scheduler/scheduler_config.json",
 )
+
+
+def quiet() -> None:
+    """Loading and saving take no bars of their own: they would break those of whoever works."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def check_files(folder: Path) -> None:

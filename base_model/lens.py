@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from base_model import buckets, flow
-from base_model.checkpoint import check_files, check_tensors, load_text_encoder, load_transformer, load_vae
+from base_model.checkpoint import check_files, check_tensors, load_text_encoder, load_transformer, load_vae, quiet
 from base_model.files import ModelProblem, digest, raise_if, read_json
 from base_model.latents import LatentCodec
 from base_model.text_features import TextEncoder, TextFeatures
@@ -114,6 +114,7 @@ class LensGenerator:
         if any(".base_layer." in name for name in self.transformer.state_dict()):
             raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
         folder = Path(path)
+        quiet()
         self.transformer.save_pretrained(folder / "transformer")
         self.codec.vae.save_pretrained(folder / "vae")
         self.text_encoder.save(folder / "text_encoder", folder / "tokenizer")
@@ -129,6 +130,7 @@ class LensGenerator:
         `dtype` is that of the transformer and of the text encoder, unless the latter is stored quantised.
         """
         folder = Path(path)
+        quiet()
         check_files(folder)
         check_tensors(folder)
         transformer, vae = load_transformer(folder, dtype), load_vae(folder)

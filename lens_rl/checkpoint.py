@@ -10,7 +10,7 @@ Random streams need no saving: each is a function of the run's seed, its name an
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -33,9 +33,9 @@ def save(folder: RunFolder, step: int, policy: Policy, optimizer: torch.optim.Op
             if isinstance(policy, LoraPolicy):
                 (draft / "lora").mkdir()
                 save_file(_plain(policy.adapter("ema")), draft / "lora" / "adapter_model.safetensors")
-                policy.config.save_pretrained(draft / "lora")
+                policy.config.save_pretrained(str(draft / "lora"))
             else:
-                generator.trainable.save_pretrained(draft / "transformer")
+                cast(Any, generator.trainable).save_pretrained(draft / "transformer")
 
 
 def load(folder: RunFolder, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:

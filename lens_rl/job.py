@@ -52,7 +52,7 @@ def run_job(recipe: RlRecipe, path: Path, watcher: Watcher | None = None) -> Out
             return Outcome("finished before", json.loads(finished.read_text()))
         with open_run(recipe, folder, interrupts, watcher or Watcher()) as run:
             reason = train(run)
-            if interrupts.received is not None:
+            if run.interrupted():
                 return Outcome(reason, None)
             return Outcome(reason, _close(run, reason))
 
@@ -64,7 +64,7 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     """
     problems: list[str] = []
     rubric = Rubric.load(recipe.rubric.path)
-    splits = load_splits(recipe.prompts, rubric, seed=recipe.seed)
+    splits = load_splits(recipe.prompts, rubric)
     prompts = [*splits.train, *splits.validation, *splits.test]
     for check in (
         lambda: WeightedRewards(recipe.rewards),
@@ -82,7 +82,7 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
 def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watcher: Watcher) -> Iterator[Run]:
     """Build every part of a run, cheapest checks first; closes the judge at the end."""
     rubric = Rubric.load(recipe.rubric.path)
-    splits = load_splits(recipe.prompts, rubric, seed=recipe.seed)
+    splits = load_splits(recipe.prompts, rubric)
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
     refuse_unreadable(backend, [*splits.train, *splits.validation, *splits.test])

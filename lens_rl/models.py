@@ -57,7 +57,7 @@ def _trained(path: Path, device: torch.device | str) -> Generator:
 def _attach_lora(generator: Generator, folder: Path) -> None:
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
-    config = LoraConfig.from_pretrained(folder)
+    config = LoraConfig.from_pretrained(str(folder))
     inject_adapter_in_model(config, generator.trainable, adapter_name="trained")
     set_peft_model_state_dict(
         generator.trainable, load_file(folder / "adapter_model.safetensors"), adapter_name="trained"

@@ -2,7 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any, cast
 
+import torch
+
+from base_model.lens import LORA_TARGETS
+from base_model.transformer import LensTransformer
 from lens_core.recipes import RecipeProblem
 from lens_rl.learning import timesteps_per_image
 from lens_rl.models import model_folder
@@ -52,16 +57,12 @@ def make_plan(recipe: RlRecipe, criteria_per_image: float) -> Plan:
 
 def _weights_gib(recipe: RlRecipe) -> float | None:
     """Memory of weights, roles, gradients and optimiser in fp32 (LoRA: the frozen base as stored)."""
-    from base_model.transformer import LensTransformer
-
     file = model_folder(recipe.model) / "transformer" / "config.json"
     if not file.is_file():
         return None
-    import torch
-
     try:
         with torch.device("meta"):
-            module = LensTransformer.from_config(json.loads(file.read_text()))
+            module = cast(Any, LensTransformer).from_config(json.loads(file.read_text()))
     except (ValueError, TypeError, KeyError) as error:
         raise RecipeProblem(f"model: {file} does not describe a Lens transformer: {error}") from error
     base = sum(parameter.numel() for parameter in module.parameters())
@@ -70,10 +71,7 @@ def _weights_gib(recipe: RlRecipe) -> float | None:
     adapter = sum(
         recipe.policy.rank * (part.in_features + part.out_features)
         for name, part in module.named_modules()
-        if isinstance(part, torch.nn.Linear) and name.split(".", 2)[-1] in _LORA_TARGETS
+        if isinstance(part, torch.nn.Linear) and name.endswith(tuple(LORA_TARGETS))
     )
     width = 2 if recipe.precision == "bf16" else 4
     return (base * width + adapter * 4 * (ROLES_THAT_TRAIN + 1 + ADAM_MOMENTS)) / 2**30
-
-
-_LORA_TARGETS = {"attn.img_qkv", "attn.txt_qkv", "attn.to_out.0", "attn.to_add_out"}

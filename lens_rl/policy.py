@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from base_model.parameter_sets import blend, exchange
 from lens_core.seeds import seed_of
 
 Role = Literal["current", "old", "reference", "ema"]
@@ -56,15 +57,14 @@ class FullPolicy:
         if role == "current":
             yield
             return
-        self._exchange(self._sets[role])
+        exchange(self._parameters, self._sets[role])
         try:
             yield
         finally:
-            self._exchange(self._sets[role])
+            exchange(self._parameters, self._sets[role])
 
-    @torch.no_grad()
     def blend(self, role: Literal["old", "ema"], decay: float) -> None:
-        _blend(self._sets[role], self._parameters, decay)
+        blend(self._sets[role], self._parameters, decay)
 
     def tensors(self) -> dict[str, Tensor]:
         sets: dict[str, Sequence[Tensor]] = {"current": self._parameters, **self._sets}
@@ -85,15 +85,11 @@ class FullPolicy:
     def _snapshot(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self._parameters]
 
-    def _exchange(self, values: list[Tensor]) -> None:
-        for index, parameter in enumerate(self._parameters):
-            parameter.data, values[index] = values[index], parameter.data
-
 
 class LoraPolicy:
     """Low-rank adapters train; roles are peft adapters on one backbone, the reference is none."""
 
-    def __init__(self, module: nn.Module, targets: list[str], *, rank: int, alpha: float):
+    def __init__(self, module: nn.Module, targets: list[str], *, rank: int, alpha: int):
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -106,7 +102,7 @@ class LoraPolicy:
         self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         self._weights = {role: _adapter_weights(module, role) for role in ("current", "old", "ema")}
         for role in ("old", "ema"):
-            _blend(list(self._weights[role].values()), self.parameters(), 0.0)
+            blend(list(self._weights[role].values()), self.parameters(), 0.0)
         self._activate("current")
 
     def parameters(self) -> list[nn.Parameter]:
@@ -121,7 +117,7 @@ class LoraPolicy:
             self._activate("current")
 
     def blend(self, role: Literal["old", "ema"], decay: float) -> None:
-        _blend(list(self._weights[role].values()), self.parameters(), decay)
+        blend(list(self._weights[role].values()), self.parameters(), decay)
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -151,7 +147,7 @@ class LoraPolicy:
                 weight.requires_grad_(name == "current")
 
 
-def make_policy(module: nn.Module, targets: list[str], *, kind: str, rank: int, alpha: float, seed: int) -> Policy:
+def make_policy(module: nn.Module, targets: list[str], *, kind: str, rank: int, alpha: int, seed: int) -> Policy:
     """`full` or `lora`. The module is put in evaluation mode: a policy has no dropout."""
     module.eval()
     if kind == "full":
@@ -168,12 +164,3 @@ def _adapter_weights(module: nn.Module, role: str) -> dict[str, nn.Parameter]:
         for name, parameter in module.named_parameters()
         if marked in name and "lora_" in name
     }
-
-
-@torch.no_grad()
-def _blend(values: Sequence[Tensor], towards: Sequence[Tensor], decay: float) -> None:
-    if decay == 0.0:
-        for value, other in zip(values, towards, strict=True):
-            value.copy_(other)
-    else:
-        torch._foreach_lerp_(list(values), list(towards), 1.0 - decay)

@@ -42,12 +42,13 @@ class PromptStream:
         return self._prompts[order[place]]
 
 
-def load_splits(recipe: Prompts, rubric: Rubric, *, seed: int) -> PromptSplits:
+def load_splits(recipe: Prompts, rubric: Rubric) -> PromptSplits:
     """The prompts of a run, each with its criteria. Raises ValueErrors that name the file and the fix."""
     if recipe.tree is not None:
         tree = load_tree(recipe.tree)
         counts = {"train": recipe.train, "validation": recipe.validation, "test": recipe.test}
-        drawn = sample_splits(tree, counts, seed=seed)
+        # The prompts are the same for every seed of a run, so that runs can be compared.
+        drawn = sample_splits(tree, counts, seed=0)
         return PromptSplits(
             **{
                 split: tuple(

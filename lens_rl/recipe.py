@@ -108,7 +108,7 @@ class Nft(Strict):
 class Policy(Strict):
     kind: Literal["lora", "full"] = "lora"
     rank: Count = 64
-    alpha: Positive = 128.0
+    alpha: Count = 128
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
 
 

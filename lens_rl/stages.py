@@ -100,6 +100,7 @@ class Run:
     row: dict[str, Any] = field(default_factory=dict)
     _parts: dict[str, list[float]] = field(default_factory=dict)
     _share: float = 1.0
+    _obeyed: int | None = None
 
     def start(self) -> None:
         """Go on from the last checkpoint, or judge the untrained model and make the first one."""
@@ -140,6 +141,10 @@ class Run:
             sampler=rollout.sampler,
             batch_size=rollout.batch_size,
         )
+
+    def ask(self, order: Order, sample: Sample) -> "Future[tuple[Verdict, ...]]":
+        """Hand a picture to the judge, who works while the next ones are made."""
+        return self.judge.submit(order.prompt, sample.image)
 
     def collect(self, pending: Sequence[Pending]) -> list[Judged]:
         """Wait for the verdicts; cursor order, whatever order they came in.
@@ -207,9 +212,10 @@ class Run:
             seed=seed_of(recipe.seed, "train", step),
         )
 
-    def wants_reference(self) -> bool:
-        """The guards look at the reference once a step; the KL, where it has weight, always."""
-        return "guard/norm_ratio" not in self._parts
+    def losses(self, lesson: learning.Lesson) -> learning.Losses:
+        """The losses of one lesson. The guards look at the reference once a step, the KL always."""
+        first = "guard/norm_ratio" not in self._parts
+        return learning.losses(self.policy, self.generator, lesson, self.recipe.nft, measure_reference=first)
 
     def backward(self, losses: learning.Losses) -> None:
         """Add one lesson's share to the gradient. Raises RunProblem at the first value that is not finite."""
@@ -217,12 +223,12 @@ class Run:
         if losses.kl_B is not None and self.recipe.nft.kl_weight > 0:
             loss = loss + self.recipe.nft.kl_weight * losses.kl_B.sum()
         loss = loss * self._share
-        self._refuse_nan("loss", float(loss))
+        self._refuse_nan("loss", float(loss.detach()))
         self.accelerator.backward(loss)
-        self._note("loss/policy", float(losses.policy_B.mean()))
+        self._note("loss/policy", float(losses.policy_B.detach().mean()))
         self._note("guard/old_distance", losses.old_distance)
         if losses.kl_B is not None and losses.norm_ratio is not None:
-            self._note("guard/kl", float(losses.kl_B.mean()))
+            self._note("guard/kl", float(losses.kl_B.detach().mean()))
             self._note("guard/norm_ratio", losses.norm_ratio)
 
     def optimizer_step(self, step: int) -> None:
@@ -230,14 +236,14 @@ class Run:
         recipe = self.recipe.optimizer
         if "loss/policy" not in self._parts:
             return
-        norm = self.accelerator.clip_grad_norm_(self.policy.parameters(), recipe.clip_norm)
-        self._refuse_nan("gradient norm", float(norm))
+        norm = float(self.accelerator.clip_grad_norm_(self.policy.parameters(), recipe.clip_norm) or 0.0)
+        self._refuse_nan("gradient norm", norm)
         lr = recipe.lr * (1 - (step - 1) / self.recipe.steps if recipe.lr_decay == "linear" else 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.row |= {"lr": lr, "gradient_norm": float(norm)}
+        self.row |= {"lr": lr, "gradient_norm": norm}
 
     def validate(self, step: int) -> None:
         """Score the ema weights on the validation prompts, when it is time."""
@@ -276,16 +282,16 @@ class Run:
 
     def save(self, step: int) -> None:
         """A checkpoint, when it is time, when it is the best so far, or when the run is about to end."""
-        due = step % self.recipe.save_every == 0 or step == self.recipe.steps or self.interrupts.received
+        self._obeyed = self.interrupts.received
+        due = step % self.recipe.save_every == 0 or step == self.recipe.steps or self._obeyed is not None
         best = best_step(self.history)
         if due or best == step:
             checkpoint.save(self.folder, step, self.policy, self.optimizer, self.generator)
             self.folder.prune({step, best})
 
     def interrupted(self) -> str | None:
-        if self.interrupts.received is None:
-            return None
-        return f"interrupted by {signal.Signals(self.interrupts.received).name}"
+        """Which signal ended the run, once what it interrupted is saved."""
+        return None if self._obeyed is None else f"interrupted by {signal.Signals(self._obeyed).name}"
 
     def _note(self, name: str, value: float) -> None:
         self._parts.setdefault(name, []).append(value)

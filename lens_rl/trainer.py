@@ -5,7 +5,7 @@ optimality, loss, optimiser step, refresh old and ema, log, evaluate, save. What
 in the module that is named after it; what may stop the loop is in `guards.py`.
 """
 
-from lens_rl import learning, nft
+from lens_rl import nft
 from lens_rl.guards import reason_to_stop
 from lens_rl.stages import Run
 
@@ -20,10 +20,7 @@ def train(run: Run) -> str:
 
         with clock.phase("rollout"), policy.role("old"):
             groups = run.prompts.draw(step)
-            made = [
-                (order, sample, run.judge.submit(order.prompt, sample.image))
-                for order, sample in run.roll_out(groups, step)
-            ]
+            made = [(order, sample, run.ask(order, sample)) for order, sample in run.roll_out(groups, step)]
 
         with clock.phase("judge"):
             judged = run.collect(made)
@@ -34,7 +31,7 @@ def train(run: Run) -> str:
 
         with clock.phase("train"):
             for lesson in run.lessons(judged, reward_PG, optimality_PG, step):
-                run.backward(learning.losses(policy, run.generator, lesson, recipe.nft, run.wants_reference()))
+                run.backward(run.losses(lesson))
             run.optimizer_step(step)
             policy.blend("old", nft.old_decay(recipe.nft.old_schedule, step))
             policy.blend("ema", nft.ema_decay(step, recipe.policy.ema_decay))

@@ -33,7 +33,8 @@ class RubricFile(Strict):
     """Template of the messages to a language model; beside this file, or one that is shipped."""
     facts: tuple[str, ...] = ()
     """Facts that the criteria may ask for; a prompt need not have all of them."""
-    words: dict[str, dict[str, str]] = {}
+    words: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Named tables for the templates, such as number words."""
     criteria: Annotated[tuple[CriterionTemplate, ...], Field(min_length=1)]
 
 
@@ -43,6 +44,8 @@ class Rubric:
     def __init__(self, file: RubricFile, judge_source: str, where: str):
         self.name = file.name
         known = {"prompt", *file.facts, *file.words}
+        if len(known) < 1 + len(file.facts) + len(file.words):
+            raise RecipeProblem(f"{where}: facts and words: a name is given twice, or is `prompt`: rename one of them")
         self._words = {name: _Words(table) for name, table in file.words.items()}
         self._criteria = [_Compiled(criterion, where, known) for criterion in file.criteria]
         self._judge = Template(judge_source, where=file.judge, variables={"part", "prompt", "criterion"})
@@ -68,7 +71,10 @@ class Rubric:
         found = tuple(c.render(values) for c in self._criteria if c.applies(values))
         names = [criterion.name for criterion in found]
         if doubled := next((name for name in names if names.count(name) > 1), None):
-            raise RecipeProblem(f"rubric {self.name}: two criteria of prompt {prompt!r} are named {doubled!r}")
+            raise RecipeProblem(
+                f"rubric {self.name}: two criteria of prompt {prompt!r} are named {doubled!r}; "
+                "verdicts are kept by name, so rename one or narrow its `when`"
+            )
         return found
 
     def messages(self, prompt: str, criterion: Criterion) -> tuple[str, str]:
@@ -77,7 +83,8 @@ class Rubric:
         system = self._judge.render(part="system", prompt=prompt, criterion=about).strip()
         user = self._judge.render(part="user", prompt=prompt, criterion=about).strip()
         if not system or not user:
-            raise RecipeProblem(f"rubric {self.name}: the judge template renders no {'user' if system else 'system'} text")
+            empty = "user" if system else "system"
+            raise RecipeProblem(f"rubric {self.name}: the judge template renders no text for part {empty!r}")
         return system, user
 
 
@@ -89,14 +96,18 @@ class _Compiled:
         self._source = source
         self._text = Template(source.text, where=f"{place}, text", variables=known)
         self._check = None if source.check is None else _compile(source.check, f"{place}, check", known)
-        self._when = Condition(source.when, where=f"{place}, when") if source.when else None
+        self._when: Condition | None = None
+        if source.when:
+            # A condition does not tell which variables it asks for; the template of the same expression does.
+            Template(f"{{{{ {source.when} }}}}", where=f"{place}, when", variables=known)
+            self._when = Condition(source.when, where=f"{place}, when")
 
     def applies(self, values: Mapping[str, Any]) -> bool:
         return self._when is None or self._when(**values)
 
     def render(self, values: Mapping[str, Any]) -> Criterion:
         check = None if self._check is None else _rendered(self._check, values)
-        return Criterion(self._source.name, self._text.render(**values), self._source.kind, check)
+        return Criterion(self._source.name, self._text.render(**values).strip(), self._source.kind, check)
 
 
 class _Words(dict[str, str]):
@@ -121,7 +132,5 @@ def _rendered(value: Any, values: Mapping[str, Any]) -> Any:
         return [_rendered(inner, values) for inner in value]
     if not isinstance(value, Template):
         return value
-    text = value.render(**values)
+    text = value.render(**values).strip()
     return int(text) if text.lstrip("-").isdigit() else text
-
-

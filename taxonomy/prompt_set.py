@@ -35,44 +35,67 @@ def load_prompts(path: Path) -> list[Prompt]:
     from their text.
     """
     if path.suffix not in (".jsonl", ".txt"):
-        raise RecipeProblem(f"{path} is no prompt file: it should end in .jsonl (an object a line) or .txt (a text a line)")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RecipeProblem(f"prompt file {path} cannot be read: {reason}") from error
+        raise RecipeProblem(
+            f"{path} is no prompt file: it should end in .jsonl (an object a line) or .txt (a text a line)"
+        )
     read = _json_line if path.suffix == ".jsonl" else _text_line
-    numbered = enumerate(text.splitlines(), start=1)
-    prompts = [read(line, f"{path}:{number}") for number, line in numbered if line.strip()]
+    prompts: list[Prompt] = []
+    line_of: dict[str, int] = {}
+    # Not splitlines(): a text may hold line separators that are no ends of lines in JSON.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        prompt = read(line, f"{path}:{number}")
+        if prompt.id in line_of:
+            raise RecipeProblem(
+                f"{path}:{number}: id {prompt.id!r} (text {prompt.text!r}) stands in line {line_of[prompt.id]} "
+                "already: give it another id, or delete one of the two"
+            )
+        line_of[prompt.id] = number
+        prompts.append(prompt)
     if not prompts:
-        raise RecipeProblem(f"prompt file {path} is empty")
-    _refuse_doubles(prompts, path)
+        raise RecipeProblem(f"prompt file {path} is empty: write at least one prompt into it")
     return prompts
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> str:
-    """Write a .jsonl prompt file; the same prompts give the same bytes. Returns their sha256."""
-    text = "".join(json.dumps(_plain(prompt), ensure_ascii=False) + "\n" for prompt in prompts)
-    write_whole(path, text)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Write a .jsonl prompt file; the same prompts give the same bytes. Returns their `set_hash`."""
+    prompts = list(prompts)
+    write_whole(path, _lines(prompts))
+    return set_hash(prompts)
+
+
+def set_hash(prompts: Iterable[Prompt]) -> str:
+    """What a manifest calls a prompt set by: the sha256 of the file that `write_prompts` makes of it."""
+    return hashlib.sha256(_lines(prompts).encode()).hexdigest()
+
+
+def _lines(prompts: Iterable[Prompt]) -> str:
+    return "".join(json.dumps(_plain(prompt), ensure_ascii=False) + "\n" for prompt in prompts)
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RecipeProblem(f"prompt file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeProblem(f"prompt file {path} is not UTF-8 text: save it as UTF-8") from error
+    if "\0" in text:
+        raise RecipeProblem(f"prompt file {path} is a binary file: a prompt file is UTF-8 text, one prompt a line")
+    return text
 
 
 def _json_line(line: str, where: str) -> Prompt:
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RecipeProblem(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
-    if not isinstance(data, dict):
-        raise RecipeProblem(f'{where}: a line must be an object such as {{"text": "a red circle"}}')
     try:
         found = _PromptLine.model_validate_json(line)
     except ValidationError as error:
         raise RecipeProblem(f"{where}: {_first_mistake(error)}") from error
     if not found.text.strip():
-        raise RecipeProblem(f"{where}: text is empty")
+        raise RecipeProblem(f"{where}: text is empty: write the prompt there, or delete the line")
     names = [criterion.name for criterion in found.criteria]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise RecipeProblem(f"{where}: two criteria are named {doubled!r}")
+        raise RecipeProblem(f"{where}: criteria: two are named {doubled!r}; verdicts are kept by name, so rename one")
     return Prompt(
         id=found.id or _id(found.text),
         text=found.text,
@@ -89,18 +112,15 @@ def _text_line(line: str, where: str) -> Prompt:
 def _first_mistake(error: ValidationError) -> str:
     item = error.errors()[0]
     field = ".".join(map(str, item["loc"]))
+    if item["type"] == "json_invalid":
+        return f"{item['msg']}: every line is one JSON object"
+    if not field:
+        return 'a line must be an object such as {"text": "a red circle"}'
     if item["type"] == "extra_forbidden":
         known = _CriterionLine if "criteria" in item["loc"] else _PromptLine
         return f"unknown field {field!r}{nearest(str(item['loc'][-1]), known.model_fields)}"
-    return f"{field}: {item['msg']}"
-
-
-def _refuse_doubles(prompts: list[Prompt], path: Path) -> None:
-    seen: set[str] = set()
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise RecipeProblem(f"prompt file {path}: id {prompt.id!r} stands twice (text {prompt.text!r})")
-        seen.add(prompt.id)
+    got = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+    return f"{field}: {item['msg']}{got}"
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:

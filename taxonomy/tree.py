@@ -11,13 +11,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lens_core.recipes import Strict, find_recipe, load_recipe
+from lens_core.recipes import Strict, find_recipe, load_recipe, nearest
 from lens_core.templates import Condition, Template
 
 TREES = Path(__file__).parent / "trees"
 
 Fact = str | int
 Facts = Mapping[str, Fact]
+Words = Annotated[tuple[Fact, ...], Field(min_length=1)]
 
 
 class Category(Strict):
@@ -27,7 +28,7 @@ class Category(Strict):
     quota: Annotated[float, Field(gt=0.0, le=1.0)]
     """Share of this category in a prompt set; the quotas of a tree add up to 1."""
     dimensions: tuple[str, ...]
-    slots: dict[str, str | tuple[Fact, ...]]
+    slots: Annotated[dict[str, str | Words], Field(min_length=1)]
     text: Annotated[tuple[str, ...], Field(min_length=1)]
     """Ways to say the same facts."""
     scene: str
@@ -40,10 +41,10 @@ class Tree(Strict):
     """A taxonomy: word lists, the words and phrases that texts are made of, and categories."""
 
     name: str
-    lists: dict[str, tuple[Fact, ...]] = {}
-    words: dict[str, dict[str, str]] = {}
+    lists: dict[str, Words] = Field(default_factory=dict)
+    words: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Named tables for templates, such as number words. Keys are text; facts look up by their text."""
-    phrases: dict[str, str] = {}
+    phrases: dict[str, str] = Field(default_factory=dict)
     """Named templates over the facts of a category, for its texts and scene."""
     categories: Annotated[tuple[Category, ...], Field(min_length=1)]
 
@@ -53,14 +54,34 @@ class Tree(Strict):
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the quotas of the categories add up to {total:g}, not to 1")
         names = [category.name for category in self.categories]
-        if len(set(names)) != len(names):
-            raise ValueError("two categories have the same name")
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two categories are named {doubled!r}")
+        for name, values in self.lists.items():
+            _refuse_doubled(values, f"list {name!r}")
         for category in self.categories:
-            for slot, source in category.slots.items():
-                if isinstance(source, str) and source not in self.lists:
-                    raise ValueError(f"category {category.name!r}: slot {slot!r} names no list {source!r}")
+            self._check_slots(category)
+        self._check_phrases()
         _ = self.templates
         return self
+
+    def _check_slots(self, category: Category) -> None:
+        for slot, source in category.slots.items():
+            place = f"category {category.name!r}: slot {slot!r}"
+            if not slot.isidentifier():
+                raise ValueError(f"{place} is no name that a template can use: write letters, digits and _")
+            if slot in self.words or slot in self.phrases:
+                raise ValueError(f"{place} has the name of a table of words or of a phrase: rename one of them")
+            if not isinstance(source, str):
+                _refuse_doubled(source, place)
+            elif source not in self.lists:
+                raise ValueError(f"{place} names no list {source!r}{nearest(source, self.lists)}")
+
+    def _check_phrases(self) -> None:
+        slots = {slot for category in self.categories for slot in category.slots}
+        for name, source in self.phrases.items():
+            phrase = Template(source, where=f"tree {self.name}, phrase {name!r}")
+            if unknown := sorted(phrase.asks_for - slots - set(self.words)):
+                raise ValueError(f"phrase {name!r} asks for {', '.join(unknown)}, which is a slot of no category")
 
     @cached_property
     def templates(self) -> dict[str, "CategoryTemplates"]:
@@ -80,16 +101,18 @@ class CategoryTemplates:
         where = f"tree {tree.name}, category {category.name!r}"
         slots = set(category.slots)
         self._words = {name: _Words(table) for name, table in tree.words.items()}
-        phrases = {
-            name: Template(source, where=f"{where}, phrase {name!r}") for name, source in tree.phrases.items()
-        }
+        phrases = {name: Template(source, where=f"{where}, phrase {name!r}") for name, source in tree.phrases.items()}
         # A phrase about slots that this category lacks is simply not offered to its texts.
         known = slots | set(self._words)
         self._phrases = {name: phrase for name, phrase in phrases.items() if phrase.asks_for <= known}
         offered = known | set(self._phrases)
         self._texts = [Template(text, where=f"{where}, text", variables=offered) for text in category.text]
         self._scene = Template(category.scene, where=f"{where}, scene", variables=offered)
-        self._allowed = Condition(category.where, where=f"{where}, where") if category.where else None
+        self._allowed: Condition | None = None
+        if category.where:
+            # A condition does not tell which variables it asks for; the template of the same expression does.
+            Template(f"{{{{ {category.where} }}}}", where=f"{where}, where", variables=slots)
+            self._allowed = Condition(category.where, where=f"{where}, where")
 
     def allows(self, facts: Facts) -> bool:
         return self._allowed is None or self._allowed(**facts)
@@ -105,6 +128,11 @@ class CategoryTemplates:
     def _values(self, facts: Facts) -> dict[str, object]:
         values: dict[str, object] = {**self._words, **facts}
         return values | {name: phrase.render(**values) for name, phrase in self._phrases.items()}
+
+
+def _refuse_doubled(values: tuple[Fact, ...], place: str) -> None:
+    if doubled := next((value for value in values if values.count(value) > 1), None):
+        raise ValueError(f"{place} has {doubled!r} twice")
 
 
 class _Words(dict[str, str]):

@@ -42,7 +42,8 @@ def test_drift(ratio):
 def test_sameness_looks_at_windows():
     falling = [0.2] * 5 + [0.02] + [0.2] * 4
     assert reason_to_stop(history([0.5] * 5, **{"guard/diversity": falling}), GUARDS) is None
-    assert "sameness" in (reason_to_stop(history([0.5] * 5, **{"guard/diversity": [0.2] * 5 + [0.05] * 5}), GUARDS) or "")
+    lost = [0.2] * 5 + [0.05] * 5
+    assert "sameness" in (reason_to_stop(history([0.5] * 5, **{"guard/diversity": lost}), GUARDS) or "")
 
 
 def test_missing_measurements_stop_nothing():

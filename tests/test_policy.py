@@ -15,9 +15,7 @@ SIZE = (16, 8)
 def parts(request):
     generator = tiny_generator()
     before = copy.deepcopy(generator.trainable)
-    policy = make_policy(
-        generator.trainable, generator.lora_targets, kind=request.param, rank=4, alpha=8.0, seed=0
-    )
+    policy = make_policy(generator.trainable, generator.lora_targets, kind=request.param, rank=4, alpha=8, seed=0)
     return generator, policy, before
 
 
@@ -113,5 +111,5 @@ def test_round_trip_to_the_bit(parts):
 
 def test_lora_is_small_and_hits_its_targets():
     generator = tiny_generator()
-    policy = make_policy(generator.trainable, generator.lora_targets, kind="lora", rank=2, alpha=4.0, seed=0)
+    policy = make_policy(generator.trainable, generator.lora_targets, kind="lora", rank=2, alpha=4, seed=0)
     assert len(policy.parameters()) == 2 * 4 * len(generator.transformer.transformer_blocks)

@@ -8,7 +8,33 @@ from base_model.lens import LensGenerator
 from base_model.text_features import tiny_text_encoder
 from base_model.transformer import LensTransformer
 
-WORDS = "one two three red green blue yellow circle circles square squares triangle triangles on a white grey black background left right of above below and".split()
+WORDS = [
+    "one",
+    "two",
+    "three",
+    "red",
+    "green",
+    "blue",
+    "yellow",
+    "circle",
+    "circles",
+    "square",
+    "squares",
+    "triangle",
+    "triangles",
+    "on",
+    "a",
+    "white",
+    "grey",
+    "black",
+    "background",
+    "left",
+    "right",
+    "of",
+    "above",
+    "below",
+    "and",
+]
 
 
 def tiny_generator(seed: int = 0) -> LensGenerator:

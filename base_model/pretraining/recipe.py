@@ -59,7 +59,7 @@ class Transformer(Strict):
     clip_norm: Positive = 1.0
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     sigma_mu: float = 0.0
-    """Centre of the logit-normal sigma; above 0 leans to noise. None of the paper's sizes: its rule starts at 256 tokens."""
+    """Centre of the logit-normal sigma; above 0 leans to noise. The paper's rule starts at 256 tokens."""
     sigma_std: Positive = 1.0
 
 

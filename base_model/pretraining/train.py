@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from base_model import flow
 from base_model.lens import LensGenerator
+from base_model.parameter_sets import blend, exchange
 from base_model.pretraining import losses
 from base_model.pretraining.loader import Batch, LatentSet
 from base_model.pretraining.recipe import PretrainRecipe, Transformer
@@ -80,8 +81,7 @@ class Trainer:
 
     def swap_ema(self) -> None:
         """Exchange the ema with the module's own weights; twice is nothing."""
-        for index, parameter in enumerate(self.module.parameters()):
-            parameter.data, self.ema[index] = self.ema[index], parameter.data
+        exchange(list(self.module.parameters()), self.ema)
 
     def _loss(self, batch: Batch, seed: int, sigma_B: Tensor | None = None) -> Tensor:
         random = torch.Generator().manual_seed(seed)
@@ -110,8 +110,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad()
         decay = min(self.recipe.transformer.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(self.ema, [p.detach() for p in self.module.parameters()], 1.0 - decay)
+        blend(self.ema, list(self.module.parameters()), decay)
 
     def _refuse_nan(self, norm: float) -> None:
         if not math.isfinite(norm):

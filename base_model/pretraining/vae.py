@@ -4,6 +4,7 @@ Shapes: B images, H, W pixels, h, w latent positions, c latent channels.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -71,8 +72,8 @@ def fit_statistics(vae: AutoencoderKLFlux2, images: Sequence[np.ndarray], *, at_
         for start in range(0, len(bucket), at_once)
     ]
     all_tokens = torch.cat(tokens)
-    vae.bn.running_mean.copy_(all_tokens.mean(dim=0))
-    vae.bn.running_var.copy_(all_tokens.var(dim=0, correction=0))
+    cast(Tensor, vae.bn.running_mean).copy_(all_tokens.mean(dim=0))
+    cast(Tensor, vae.bn.running_var).copy_(all_tokens.var(dim=0, correction=0))
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -83,7 +84,7 @@ def to_pixels(images: np.ndarray) -> Tensor:
 def _loss(vae: AutoencoderKLFlux2, pixels: Tensor, kl_weight: float, noise: torch.Generator) -> Tensor:
     mean, logvar = _encode(vae, pixels)
     latent = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=noise)
-    decoded = vae.decode(latent, return_dict=False)[0]
+    decoded = cast(Any, vae).decode(latent, return_dict=False)[0]
     return reconstruction(decoded, pixels) + kl_weight * kl_to_normal(mean, logvar)
 
 

@@ -10,11 +10,12 @@ from typing import Literal, Protocol
 import numpy as np
 
 from lens_core.records import Criterion
+from lens_core.runs import RunProblem
 
 Status = Literal["ok", "refusal", "invalid", "timeout", "error"]
 
 
-class JudgeProblem(RuntimeError):
+class JudgeProblem(RunProblem):
     """The judge cannot be used at all: says which recipe field to change. Never a verdict."""
 
 

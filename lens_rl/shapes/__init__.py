@@ -1,1 +1,1 @@
-"""The embedded world: scenes of coloured shapes, how they look, how they are described, and a judge that sees only pixels."""
+"""The embedded world: scenes of coloured shapes, how they look and are described, and a judge that sees only pixels."""

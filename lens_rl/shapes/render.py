@@ -59,6 +59,7 @@ def flawed(scene: Scene, flaw: str, random: np.random.Generator) -> np.ndarray:
     picture = paint(scene)
     ground = np.array(BACKGROUNDS[scene.background], dtype=float)
     rows, columns = pixel_centres(scene.size)
+    used = {thing.colour for thing in scene.things}
     thing = scene.things[random.integers(len(scene.things))]
     if flaw == "cut":
         near = np.hypot(rows - thing.y, columns - thing.x) < thing.radius * 1.5
@@ -66,7 +67,9 @@ def flawed(scene: Scene, flaw: str, random: np.random.Generator) -> np.ndarray:
         side = [rows < thing.y, columns > thing.x, columns < thing.x][random.integers(3)]
         picture[near & side] = ground
     elif flaw == "merged":
-        angle = random.uniform(0, 2 * np.pi)
+        # The twin lies towards the middle, so that the edge of the picture does not hide it.
+        towards = np.arctan2(scene.size[0] / 2 - thing.y, scene.size[1] / 2 - thing.x)
+        angle = towards + random.uniform(-np.pi / 3, np.pi / 3)
         y, x = thing.y + thing.radius * np.sin(angle), thing.x + thing.radius * np.cos(angle)
         twin = replace(scene, things=(*scene.things, replace(thing, y=y, x=x)))
         picture = paint(twin)
@@ -78,7 +81,8 @@ def flawed(scene: Scene, flaw: str, random: np.random.Generator) -> np.ndarray:
     elif flaw == "ghost":
         y, x = random.uniform(2.5, scene.size[0] - 2.5), random.uniform(2.5, scene.size[1] - 2.5)
         veil = 0.45 * coverage("circle", rows - y, columns - x, 2.5)[..., None]
-        other = [colour for colour in COLOURS if colour != thing.colour][random.integers(3)]
+        # A colour that no object has, or the ghost might hide inside one.
+        other = next(colour for colour in random.permutation(list(COLOURS)) if colour not in used)
         picture = (1 - veil) * picture + veil * np.array(COLOURS[other])
     elif flaw == "two-coloured":
         other = [colour for colour in COLOURS if colour != thing.colour][random.integers(3)]

@@ -1,4 +1,7 @@
-"""Scenes: a few coloured shapes on a plain background, placed so that what is said of them is clearly true."""
+"""Scenes: a few coloured shapes on a plain background, placed so that what is said of them is clearly true.
+
+Shape suffixes: T throws, N objects.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +28,14 @@ RADII = (2.7, 3.8)
 """Smallest and largest circumradius-like size, in pixels."""
 EXTENT = 1.12
 """How far a shape reaches, in radii: a little less than the corners of a triangle."""
-GAP = 1.8
-"""Least distance between the circles that two objects reach to, in pixels."""
+GAP = 2.2
+"""Least distance between the circles that two objects reach to, in pixels: at least 1.5 between their edges."""
 BORDER = 0.5
+"""Least distance of an object's circle from the edge of the picture, in pixels."""
 RELATION_MARGIN = 2.0
 """How much nearer to its side a centre must be, in pixels, before a scene counts as showing the relation."""
-TRIES = 400
+THROWS = 1024
+"""Random arrangements that are tried at a time, before the largest radius is lowered a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,48 +70,38 @@ def place(facts: Mapping[str, str | int], size: Size, random: np.random.Generato
 
     Raises ValueError where so many objects cannot stand on so small a picture.
     """
-    wanted = [(group, colour, shape) for group, (n, colour, shape) in enumerate(kinds(facts)) for _ in range(n)]
-    relation = facts.get("relation")
-    largest = RADII[1]
-    while largest >= RADII[0]:
-        for _ in range(TRIES):
-            spots = _spots(len(wanted), size, random, largest)
-            if spots is None:
-                continue
-            spots = _dealt(spots, wanted, str(facts.get("relation", "")))
-            if spots is not None:
-                things = tuple(Thing(shape, colour, *spot) for (_, colour, shape), spot in zip(wanted, spots, strict=True))
+    if not (wanted := [(colour, shape) for n, colour, shape in kinds(facts) for _ in range(n)]):
+        raise ValueError("a scene needs facts that name at least one object: count, colour and shape")
+    first, relation = int(facts["count"]), facts.get("relation")
+    if relation not in (None, *RELATIONS):
+        raise ValueError(f"fact relation is {relation!r}; this world knows: {', '.join(RELATIONS)}")
+    for largest in np.arange(RADII[1], RADII[0], -0.1):
+        for spots_N3 in _throws(len(wanted), size, random, float(largest)):
+            dealt_N3 = spots_N3 if relation is None else _dealt(spots_N3, first, str(relation))
+            if dealt_N3 is not None:
+                pairs = zip(wanted, dealt_N3.tolist(), strict=True)
+                things = tuple(Thing(shape, colour, *spot) for (colour, shape), spot in pairs)
                 return Scene(things, str(facts["background"]), size)
-        largest -= 0.25
-    raise ValueError(f"{len(wanted)} objects do not fit on {size[0]}x{size[1]} pixels")
+    raise ValueError(f"{len(wanted)} objects do not fit on {size[0]}x{size[1]} pixels: make the picture larger")
 
 
-Spot = tuple[float, float, float]
-"""y, x and radius in pixels."""
+def _throws(n: int, size: Size, random: np.random.Generator, largest: float) -> np.ndarray:
+    """Arrangements (throw, object, (y, x, radius)) in which all objects are whole and apart; maybe none."""
+    radius_TN = random.uniform(RADII[0], largest, (THROWS, n))
+    reach_TN = radius_TN + BORDER
+    room_TN2 = np.array(size) - 2 * reach_TN[..., None]
+    centre_TN2 = reach_TN[..., None] + random.uniform(size=(THROWS, n, 2)) * room_TN2
+    fits_T = (room_TN2 >= 0).all(axis=(1, 2))
+    for i in range(n):
+        for j in range(i):
+            distance_T = np.hypot(*(centre_TN2[:, i] - centre_TN2[:, j]).T)
+            fits_T &= distance_T >= EXTENT * (radius_TN[:, i] + radius_TN[:, j]) + GAP
+    return np.concatenate([centre_TN2, radius_TN[..., None]], axis=-1)[fits_T]
 
 
-def _spots(n: int, size: Size, random: np.random.Generator, largest: float) -> list[Spot] | None:
-    """n free places, or None where this throw of the dice overlaps."""
-    spots: list[Spot] = []
-    for _ in range(n):
-        radius = random.uniform(RADII[0], max(largest, RADII[0] + 1e-6))
-        reach = radius + BORDER
-        if 2 * reach > min(size):
-            return None
-        y, x = random.uniform(reach, size[0] - reach), random.uniform(reach, size[1] - reach)
-        if any(np.hypot(y - v, x - u) < EXTENT * (radius + r) + GAP for v, u, r in spots):
-            return None
-        spots.append((float(y), float(x), float(radius)))
-    return spots
-
-
-def _dealt(spots: list[Spot], wanted: list[tuple[int, str, str]], relation: str) -> list[Spot] | None:
-    """The places in the order of the objects, so that the relation holds; None where it cannot."""
-    if not relation:
-        return spots
+def _dealt(spots_N3: np.ndarray, first: int, relation: str) -> np.ndarray | None:
+    """The places in the order of the objects, so that the relation holds; None where it would hold too barely."""
     axis = 1 if relation in ("left of", "right of") else 0
-    first = sum(group == 0 for group, _, _ in wanted)
-    ordered = sorted(spots, key=lambda spot: spot[axis], reverse=relation in ("right of", "below"))
-    if abs(ordered[first - 1][axis] - ordered[first][axis]) < RELATION_MARGIN:
-        return None
-    return ordered
+    order = np.argsort(spots_N3[:, axis])
+    ordered = spots_N3[order if relation in ("left of", "above") else order[::-1]]
+    return ordered if abs(ordered[first - 1, axis] - ordered[first, axis]) >= RELATION_MARGIN else None
