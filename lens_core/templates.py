@@ -1,6 +1,7 @@
 """Jinja templates from files users write: sandboxed, strict, and known by a hash of their source."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,10 @@ class TemplateProblem(ValueError):
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Jinja's own tojson escapes for HTML; a language model should read the letters themselves.
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return environment
 
 
 class Template:

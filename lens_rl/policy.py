@@ -6,6 +6,7 @@ the current ones are.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
@@ -97,8 +98,11 @@ class LoraPolicy:
         self.config = LoraConfig(
             r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian", lora_dropout=0.0
         )
-        for role in ("current", "old", "ema"):
-            inject_adapter_in_model(self.config, module, adapter_name=role)
+        with warnings.catch_warnings():
+            # peft warns of several adapters on one model; several is the point here.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            for role in ("current", "old", "ema"):
+                inject_adapter_in_model(self.config, module, adapter_name=role)
         self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         self._weights = {role: _adapter_weights(module, role) for role in ("current", "old", "ema")}
         for role in ("old", "ema"):

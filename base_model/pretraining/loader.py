@@ -119,7 +119,7 @@ class LatentSet:
         return sum(len(latents) for latents in self._latents.values())
 
     def batch(self, step: int, *, size: int, seed: int, dense_share: float = 1.0, no_text_share: float = 0.0) -> Batch:
-        """The batch of `step`: bucket by its share of the corpus, samples by a shuffle of each epoch.
+        """The batch of `step`: a bucket drawn by its share of the corpus, then samples of it, none twice.
 
         `dense_share` of the texts are dense captions, the others brief; `no_text_share` have none.
         """
