@@ -173,8 +173,12 @@ def _summary(run: Run, reason: str, best: int, base: Scores, trained: Scores, *,
         "wall_seconds": round(seconds + test_seconds, 1),
         "held_out": compare(base, trained),
         "diversity": {"base": base.diversity, "trained": trained.diversity},
-        "images": sum(row.get("images", 0) for row in rows) + base.reward_PG.size + trained.reward_PG.size,
-        "verdicts": sum(row.get("verdicts", 0) for row in rows) + base.verdicts + trained.verdicts,
-        "judge_errors": sum(row.get("judge/errors", 0) for row in rows) + base.errors + trained.errors,
+        "images": _total(rows, "images", "validation/images") + base.reward_PG.size + trained.reward_PG.size,
+        "verdicts": _total(rows, "verdicts", "validation/verdicts") + base.verdicts + trained.verdicts,
+        "judge_errors": _total(rows, "judge/errors", "validation/errors") + base.errors + trained.errors,
         "cost_usd": run.judge.cost(),
     }
+
+
+def _total(rows: list[dict[str, Any]], *names: str) -> int:
+    return sum(row.get(name, 0) for row in rows for name in names)

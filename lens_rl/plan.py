@@ -35,7 +35,7 @@ class Plan:
 def make_plan(recipe: RlRecipe, criteria_per_image: float) -> Plan:
     """The counts; forwards are forward-equivalents, a backward counted as two."""
     images_per_step = recipe.prompts.per_step * recipe.rollout.images_per_prompt
-    validations = recipe.steps // recipe.evaluation.every + 1
+    validations = 1 + -(-recipe.steps // recipe.evaluation.every)
     evaluation_images = (
         validations * recipe.prompts.validation * recipe.evaluation.images_per_prompt
         + 2 * recipe.prompts.test * recipe.evaluation.test_images_per_prompt

@@ -250,7 +250,13 @@ class Run:
         if step % self.recipe.evaluation.every and step != self.recipe.steps:
             return
         scores = self.scores(self.splits.validation, "validation", self.recipe.evaluation.images_per_prompt)
-        self.row |= {"validation/reward": scores.mean, "validation/diversity": scores.diversity}
+        self.row |= {
+            "validation/reward": scores.mean,
+            "validation/diversity": scores.diversity,
+            "validation/images": scores.reward_PG.size,
+            "validation/verdicts": scores.verdicts,
+            "validation/errors": scores.errors,
+        }
         self.row |= {f"validation/{kind}": yes / valid for kind, (yes, valid) in scores.by_kind.items()}
 
     def scores(self, prompts: Sequence[Prompt], split: str, images_per_prompt: int, role: Any = "ema") -> Scores:
