@@ -67,9 +67,9 @@ def find_recipe(name: str, folder: Path, *, what: str = "recipe") -> Path:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`, did you mean 'x'?`, or nothing where no word is near."""
+    """` (did you mean 'x'?)`, or nothing where no word is near."""
     near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class _Loader(yaml.SafeLoader):

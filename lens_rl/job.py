@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from lens_core.recipes import RecipeProblem, dump_recipe
+from lens_core.records import Prompt
 from lens_core.runs import RunFolder, write_whole
 from lens_rl import checkpoint, report
 from lens_rl.evaluation import Scores, compare
@@ -64,9 +65,14 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     """
     problems: list[str] = []
     rubric = Rubric.load(recipe.rubric.path)
-    splits = load_splits(recipe.prompts, rubric)
-    prompts = [*splits.train, *splits.validation, *splits.test]
+    prompts: list[Prompt] = []
+
+    def read_prompts() -> None:
+        splits = load_splits(recipe.prompts, rubric)
+        prompts.extend([*splits.train, *splits.validation, *splits.test])
+
     for check in (
+        read_prompts,
         lambda: WeightedRewards(recipe.rewards),
         lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model).size_multiple),
@@ -75,7 +81,9 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
             check()
         except (ValueError, JudgeProblem) as problem:
             problems.append(str(problem))
-    return make_plan(recipe, sum(len(prompt.criteria) for prompt in prompts) / len(prompts)), problems
+    # Without prompts to look at, what the rubric asks of a prompt without facts is the best guess.
+    criteria = [len(prompt.criteria) for prompt in prompts] or [rubric.size]
+    return make_plan(recipe, sum(criteria) / len(criteria)), problems
 
 
 @contextlib.contextmanager

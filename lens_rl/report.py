@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from lens_core.runs import RunProblem, whole_folder
 from lens_rl.evaluation import Scores
+
+NOT_KINDS = {f"validation/{name}" for name in ("reward", "diversity", "images", "verdicts", "errors")}
 
 SHEET_PROMPTS = 12
 CELL = 144
@@ -40,6 +43,18 @@ def held_out_table(summary: dict[str, Any]) -> Table:
     table.add_section()
     spread = summary["diversity"]
     table.add_row("diversity", f"{spread['base']:.3f}", f"{spread['trained']:.3f}", "")
+    return table
+
+
+def learning_table(run: Path) -> Table:
+    """The validations of a run, step by step: reward and each criterion kind."""
+    rows = pandas.read_json(run / "metrics.jsonl", lines=True)
+    kinds = [name for name in rows.columns if name.startswith("validation/") and name not in NOT_KINDS]
+    table = Table(title="Validation")
+    for name in ("step", "reward", *(name.removeprefix("validation/") for name in kinds)):
+        table.add_column(name, justify="right")
+    for _, row in rows.dropna(subset="validation/reward").iterrows():
+        table.add_row(str(int(row["step"])), *(f"{row[name]:.3f}" for name in ("validation/reward", *kinds)))
     return table
 
 

@@ -127,19 +127,19 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     as_json: Json = False,
 ) -> None:
-    """Show the closing table of a finished run.
+    """Show a finished run: its validations and its closing table.
 
     Example: lens-rl report runs/shapes-seed0
     """
     from rich.console import Console
 
-    from lens_rl.report import held_out_table, read_summary
+    from lens_rl.report import held_out_table, learning_table, read_summary
 
     summary = read_summary(run)
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
-        Console().print(held_out_table(summary))
+        Console().print(learning_table(run), held_out_table(summary))
 
 
 @app.command()

@@ -13,25 +13,20 @@ CORE = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pydantic", "jinja2",
     "openai", "tenacity", "pandas", "typer", "rich", "tensorboard", "pillow",
 )  # fmt: skip
-EXTRAS = {"megatron-energon": "pretrain", "pytest": "test", "trl": "reward", "deepspeed": "deepspeed", "vllm": "vllm"}
-NEEDED_FOR = {
-    "megatron-energon": "lens-rl pretrain",
-    "pytest": "scripts/test.sh",
-    "trl": "training a judge",
-    "deepspeed": "ZeRO sharding",
-    "vllm": "a judge on your own GPU",
-}
+EXTRAS = {"megatron-energon": "pretrain", "pytest": "test"}
+NEEDED_FOR = {"megatron-energon": "lens-rl pretrain", "pytest": "scripts/test.sh"}
 
 
 def examine() -> dict[str, Any]:
     """Findings as plain data; `ready` says whether the default recipe can run."""
     core = {name: _version(name) for name in CORE}
+    recipes = {name: _recipe_needs(name) for name in _recipes()} if all(core.values()) else {}
     return {
         "device": _device(core["torch"]),
         "core": core,
         "extras": {name: _version(name) for name in EXTRAS},
-        "recipes": {name: _recipe_needs(name) for name in _recipes()} if all(core.values()) else {},
-        "ready": all(core.values()),
+        "recipes": recipes,
+        "ready": recipes.get("shapes") == [],
     }
 
 
@@ -42,7 +37,7 @@ def print_findings(findings: dict[str, Any]) -> None:
     for name, found in findings["core"].items():
         table.add_row(name, found or "[red]missing[/]", "everything", "" if found else "bash scripts/rl.sh")
     for name, found in findings["extras"].items():
-        fix = "" if found else f'pip install "lens-rl\\[{EXTRAS[name]}]" -c constraints.txt'
+        fix = "" if found else f"pip install -e '.\\[{EXTRAS[name]}]' -c constraints.txt"
         table.add_row(name, found or "[dim]absent[/]", NEEDED_FOR[name], fix)
     console.print(table)
     recipes = Table("recipe", "can run here", "what is missing, and the fix")

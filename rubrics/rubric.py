@@ -48,6 +48,7 @@ class Rubric:
             raise RecipeProblem(f"{where}: facts and words: a name is given twice, or is `prompt`: rename one of them")
         self._words = {name: _Words(table) for name, table in file.words.items()}
         self._criteria = [_Compiled(criterion, where, known) for criterion in file.criteria]
+        self.size = len(file.criteria)
         self._judge = Template(judge_source, where=file.judge, variables={"part", "prompt", "criterion"})
         self.template_hash = self._judge.hash
         self.hash = hashlib.sha256((dump_recipe(file) + judge_source).encode()).hexdigest()

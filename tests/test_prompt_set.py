@@ -74,11 +74,11 @@ GOOD = {"id": "1", "text": "a red circle", "criteria": [{"name": "red", "text": 
         ("{}", ":2: text: Field required"),
         (json.dumps({**GOOD, "id": "2", "text": 7}), r":2: text: .*\(got 7\)"),
         (json.dumps({**GOOD, "id": "2", "text": "  "}), ":2: text is empty"),
-        (json.dumps({**GOOD, "id": "2", "txt": "a"}), ":2: unknown field 'txt', did you mean 'text'"),
+        (json.dumps({**GOOD, "id": "2", "txt": "a"}), ":2: unknown field 'txt' .did you mean 'text'"),
         (json.dumps({**GOOD, "id": "2", "criteria": [{"name": "a"}]}), ":2: criteria.0.text: Field required"),
         (
             json.dumps({**GOOD, "id": "2", "criteria": [{"name": "a", "text": "b", "kinds": "c"}]}),
-            ":2: unknown field 'criteria.0.kinds', did you mean 'kind'",
+            ":2: unknown field 'criteria.0.kinds' .did you mean 'kind'",
         ),
         (json.dumps({**GOOD, "id": "2", "criteria": GOOD["criteria"] * 2}), ":2: criteria: two are named 'red'"),
         (json.dumps(GOOD), ":2: id '1' .* stands in line 1 already"),

@@ -44,8 +44,8 @@ def test_overrides_win_and_are_typed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps: 3\ninner:\n  raet: 1\n", r"recipe.yaml:3: unknown field 'inner.raet', did you mean 'rate'\?"),
-        ("steps: 3\nparts:\n  - raet: 1\n", r"recipe.yaml:3: unknown field 'parts.0.raet', did you mean 'rate'\?"),
+        ("steps: 3\ninner:\n  raet: 1\n", r"recipe.yaml:3: unknown field 'inner.raet' .did you mean 'rate'\?"),
+        ("steps: 3\nparts:\n  - raet: 1\n", r"recipe.yaml:3: unknown field 'parts.0.raet' .did you mean 'rate'\?"),
         ("steps: 3\nzzz: 1\n", r"recipe.yaml:2: unknown field 'zzz'; the fields here are: inner, parts, steps"),
         ("inner: {rate: 1}\n", r"field 'steps' is missing"),
         ("steps: '3'\n", r"recipe.yaml:1: steps: .*integer.*got '3'"),
@@ -73,7 +73,7 @@ def test_bad_overrides(tmp_path, override):
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(RecipeProblem, match="unknown recipe 'shape', did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match="unknown recipe 'shape' .did you mean 'shapes'"):
         find_recipe("shape", RECIPES)
     with pytest.raises(RecipeProblem, match="does not exist"):
         find_recipe("nowhere/x.yaml", RECIPES)

@@ -117,7 +117,7 @@ def test_the_hash_covers_criteria_and_judge(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"one__txt": "a"}, r"small\.yaml:\d+: unknown field 'criteria.0.txt', did you mean 'text'"),
+        ({"one__txt": "a"}, r"small\.yaml:\d+: unknown field 'criteria.0.txt' .did you mean 'text'"),
         ({"criteria": []}, r"small\.yaml:\d+: criteria"),
         ({"one__kind": 3}, r"small\.yaml:\d+: criteria\.0\.kind: .*\(got 3\)"),
         ({"one__text": "{{ colr }}"}, r"small\.yaml, criterion 'colour', text: unknown variable colr; known here: "),
@@ -143,5 +143,5 @@ def test_mistakes_that_only_a_prompt_brings_out_are_named(tmp_path):
     silent = Rubric.load(written(tmp_path, judge_text="{% if part == 'user' %}{{ prompt }}{% endif %}"))
     with pytest.raises(RecipeProblem, match="renders no text for part 'system'"):
         silent.messages("p", Criterion("a", "b", "c"))
-    with pytest.raises(RecipeProblem, match="unknown rubric 'shape', did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match="unknown rubric 'shape' .did you mean 'shapes'"):
         Rubric.load("shape")

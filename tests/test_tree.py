@@ -70,7 +70,7 @@ def test_shapes_keep_to_their_small_vocabulary():
     ("changes", "message"),
     [
         ({"colours": {}}, r"small\.yaml:\d+: unknown field 'colours'"),
-        ({"categories__txt": ["a"]}, r"small\.yaml:\d+: unknown field 'categories.0.txt', did you mean 'text'"),
+        ({"categories__txt": ["a"]}, r"small\.yaml:\d+: unknown field 'categories.0.txt' .did you mean 'text'"),
         ({"categories__quota": 0.5}, "quotas of the categories add up to 0.5, not to 1"),
         ({"categories__quota": "all"}, r"categories\.0\.quota: .*\(got 'all'\)"),
         ({"categories__quota": 0}, r"categories\.0\.quota"),
@@ -102,5 +102,5 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 
 def test_an_unknown_tree_is_named_with_the_nearest():
-    with pytest.raises(RecipeProblem, match="unknown tree 'shape', did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match="unknown tree 'shape' .did you mean 'shapes'"):
         load_tree("shape")
