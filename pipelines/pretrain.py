@@ -8,6 +8,7 @@ OUT/
 """
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from pipelines.data.shapes import pack_shapes
 from pipelines.measure import measure_reconstructions, measure_samples
 
 CARD = Path(__file__).parent / "model_card.md.j2"
+FIGURES = "figures.json"
+VAE_TIME = "time.json"
 
 QUICK = (
     "corpus.train=600",
@@ -56,17 +59,21 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
         torch.set_num_threads(recipe.threads)
     with RunFolder(out) as folder:
         folder.keep_config(dump_recipe(recipe))
+        if (finished := out / "model" / FIGURES).is_file():
+            print(f"model: {finished.parent} (finished before)")
+            return json.loads(finished.read_text(encoding="utf-8"))
         corpus = pack_shapes(
             out / "shards", train=recipe.corpus.train, validation=recipe.corpus.validation, seed=recipe.seed
         )
-        samples = list(read_samples(out / "shards", "train"))
-        held_out = list(read_samples(out / "shards", "validation"))
-        started = time.perf_counter()
+        skipped: list[str] = []
+        samples = list(read_samples(out / "shards", "train", skipped=skipped))
+        held_out = list(read_samples(out / "shards", "validation", skipped=skipped))
+        _tell(skipped)
         codec = LatentCodec(_vae(recipe, out / "vae", samples))
-        vae_seconds = time.perf_counter() - started
         generator = build_generator(recipe, codec, samples)
         figures = _train(recipe, generator, folder, samples, held_out)
-        figures |= {"corpus": corpus["corpus_sha256"], "vae_seconds": vae_seconds, "machine": _machine()}
+        figures |= {"corpus": corpus["corpus_sha256"], "skipped": len(skipped), "machine": _machine()}
+        figures |= json.loads((out / "vae" / VAE_TIME).read_text(encoding="utf-8"))
         figures["reconstructions"] = measure_reconstructions(codec, [sample.image for sample in held_out])
         figures["samples"] = measure_samples(generator, prompts=16 if quick else 256)
         _finish(recipe, generator, figures, out / "model")
@@ -83,6 +90,13 @@ def build_generator(recipe: PretrainRecipe, codec: LatentCodec, samples: list[Ca
     return LensGenerator(transformer, codec, encoder, recipe.transformer.scheduler)
 
 
+def _tell(skipped: list[str]) -> None:
+    """Name the samples that were left out: a few of many is enough to find the cause."""
+    if skipped:
+        few = "\n  ".join(skipped[:5] + ["..."] * (len(skipped) > 5))
+        print(f"left out {len(skipped)} samples that cannot be decoded:\n  {few}", file=sys.stderr)
+
+
 def _words(text: str) -> list[str]:
     return text.lower().replace(",", " ").split()
 
@@ -93,6 +107,7 @@ def _vae(recipe: PretrainRecipe, path: Path, samples: list[CaptionedImage]) -> A
     images: dict[Size, list[np.ndarray]] = {}
     for sample in samples:
         images.setdefault((sample.image.shape[0], sample.image.shape[1]), []).append(sample.image)
+    started = time.perf_counter()
     with ProgressDisplay("autoencoder", recipe.vae.steps) as display:
         vae = train_vae(
             {size: np.stack(pictures) for size, pictures in images.items()},
@@ -102,6 +117,7 @@ def _vae(recipe: PretrainRecipe, path: Path, samples: list[CaptionedImage]) -> A
         )
     with whole_folder(path) as draft:
         vae.save_pretrained(draft)
+        (draft / VAE_TIME).write_text(json.dumps({"vae_seconds": time.perf_counter() - started}), encoding="utf-8")
     return vae
 
 
@@ -115,7 +131,6 @@ def _train(
     """Train the transformer; leaves the ema weights in the generator."""
     trainer = Trainer(recipe, generator, folder)
     corpus = LatentSet(iter(samples), generator.latents)
-    started = time.perf_counter()
     with ProgressDisplay("transformer", recipe.transformer.steps, done=trainer.step) as display:
 
         def report(step: int, row: dict[str, float]) -> None:
@@ -124,12 +139,11 @@ def _train(
             display.update(step, f"loss {row['loss']:.4f}")
 
         trainer.train(corpus, report)
-    seconds = time.perf_counter() - started
     loss = trainer.validation_loss(LatentSet(iter(held_out), generator.latents))
     trainer.swap_ema()
     return {
         "flow_loss": loss,
-        "transformer_seconds": seconds,
+        "transformer_seconds": trainer.seconds,
         "parameters": sum(parameter.numel() for parameter in generator.transformer.parameters()),
     }
 
@@ -138,8 +152,8 @@ def _finish(recipe: PretrainRecipe, generator: LensGenerator, figures: dict[str,
     with whole_folder(path) as draft:
         generator.save(draft)
         (draft / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-        (draft / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        (draft / "README.md").write_text(model_card(recipe, figures), encoding="utf-8")
+        (draft / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        (draft / "README.md").write_text(model_card(recipe, figures) + "\n", encoding="utf-8")
 
 
 def model_card(recipe: PretrainRecipe, figures: dict[str, Any]) -> str:

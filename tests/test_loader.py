@@ -4,7 +4,9 @@ import io
 import json
 
 import numpy as np
+import pytest
 import torch
+from megatron.energon import SkipSample
 from PIL import Image
 
 from base_model.pretraining.loader import CaptionedImage, LatentSet, decode, read_samples
@@ -23,6 +25,18 @@ def sample(number, size=(8, 8), captions=None):
 def latents(images):
     """A stand-in for the encoder that keeps who is who: the grey of a picture is its latent."""
     return torch.from_numpy(images[:, :1, :1, :1].astype(np.float32)).reshape(len(images), 1, 1)
+
+
+def png_of(picture):
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def crude(png, description):
+    """A sample as it comes out of a shard."""
+    keys = {"__key__": "k", "__restore_key__": (), "__subflavors__": {}}
+    return {**keys, "png": png, "json": json.dumps(description).encode()}
 
 
 def corpus(n=30):
@@ -60,21 +74,29 @@ def test_validation_sees_every_sample_once():
     assert sorted(greys) == list(range(30))
 
 
-def test_broken_samples_are_left_out(tmp_path):
+def test_bad_samples_are_left_out_counted_and_named(tmp_path):
     pictures = [Packable(np.full((8, 8, 3), i, np.uint8), TEXTS, {}) for i in range(6)]
     pictures[2] = Packable(pictures[2].image, {"dense": []}, {})
     pack(tmp_path, {"train": pictures})
-    assert [int(s.image[0, 0, 0]) for s in read_samples(tmp_path, "train")] == [0, 1, 3, 4, 5]
+    skipped = []
+    read = read_samples(tmp_path, "train", skipped=skipped)
+    assert [int(s.image[0, 0, 0]) for s in read] == [0, 1, 3, 4, 5]
+    assert skipped == ["train-000000-000002: ValueError: no caption"]
+
+
+@pytest.mark.parametrize("keep", [0, 20, 60, 150, 400])
+def test_a_picture_cut_short_is_skipped(keep):
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    with pytest.raises(SkipSample):
+        decode(crude(png_of(Image.fromarray(picture))[:keep], {"captions": TEXTS}))
+
+
+@pytest.mark.parametrize("description", [{}, [], {"captions": None}, {"captions": ["red"]}, {"captions": {}}])
+def test_a_description_without_captions_is_skipped(description):
+    with pytest.raises(SkipSample):
+        decode(crude(png_of(Image.new("RGB", (8, 8))), description))
 
 
 def test_decoding_makes_rgb_of_what_it_gets():
-    buffer = io.BytesIO()
-    Image.new("LA", (5, 4), (10, 128)).save(buffer, "PNG")
-    crude = {
-        "__key__": "k",
-        "__restore_key__": (),
-        "__subflavors__": {},
-        "png": buffer.getvalue(),
-        "json": json.dumps({"captions": TEXTS}).encode(),
-    }
-    assert decode(crude).image.shape == (4, 5, 3)
+    grey = png_of(Image.new("LA", (5, 4), (10, 128)))
+    assert decode(crude(grey, {"captions": TEXTS})).image.shape == (4, 5, 3)

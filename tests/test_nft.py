@@ -59,9 +59,7 @@ def test_closed_form_1_of_the_plain_loss(seed, beta, advantage):
     expected = (
         5 * sigma**2 / beta * mean(a * a) + 2 * sigma**2 * advantage * mean(a * d) + 5 * beta * sigma**2 * mean(d * d)
     )
-    found = loss(
-        v, v_old, x0=x0, noise=noise, sigma=sigma, advantage=advantage, beta=beta, self_normalised=False
-    )
+    found = loss(v, v_old, x0=x0, noise=noise, sigma=sigma, advantage=advantage, beta=beta, self_normalised=False)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-6)
 
 

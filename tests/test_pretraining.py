@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base_model.latents import patchify
+from base_model.lens import LensGenerator
 from base_model.pretraining import losses
 from base_model.pretraining.loader import CaptionedImage, LatentSet
 from base_model.pretraining.recipe import RECIPES, PretrainRecipe, Vae
@@ -15,6 +16,7 @@ from base_model.pretraining.vae import build_vae, fit_statistics, to_pixels, tra
 from lens_core.recipes import find_recipe, load_recipe
 from lens_core.runs import RunFolder, RunProblem
 from pipelines.data.shapes import samples
+from pipelines.pretrain import pretrain
 from tests.tiny import tiny_generator
 
 SMALL = ("transformer.steps=12", "transformer.batch_size=16", "transformer.warmup=2", "save_every=5")
@@ -63,6 +65,19 @@ def test_resume_equals_uninterrupted_to_the_bit(tmp_path):
     for one, other in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(one, other)
     assert all(torch.equal(one, other) for one, other in zip(whole.ema, resumed.ema, strict=True))
+    for one, other in zip(whole.optimizers, resumed.optimizers, strict=True):
+        for index, moments in one.state_dict()["state"].items():
+            assert all(torch.equal(moments[k], other.state_dict()["state"][index][k]) for k in moments)
+
+
+def test_metrics_of_steps_made_again_are_dropped(tmp_path):
+    train(tmp_path, stop_after=7)
+    with RunFolder(tmp_path) as folder:
+        folder.log({"step": 5, "loss": 1.0})
+        folder.log({"step": 7, "loss": 1.0})
+        trainer = Trainer(recipe(), tiny_generator(), folder)
+        assert trainer.step == 5 and trainer.seconds > 0
+        assert [row["step"] for row in folder.metrics()] == [5]
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path):
@@ -136,3 +151,22 @@ def test_pixels_are_centred():
     pixels = to_pixels(scene[None])
     assert pixels.shape == (1, 3, *scene.shape[:2])
     assert pixels.min() >= -1 and pixels.max() <= 1
+
+
+def test_every_stage_is_made_once_and_the_model_can_be_loaded(tmp_path, capsys):
+    few = ["corpus.train=48", "corpus.validation=12", "vae.steps=3", "transformer.steps=3", "save_every=2"]
+    figures = pretrain("shapes", few, tmp_path, quick=True)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert figures["corpus"][:16] in card and "48 pictures" in card
+    assert set(figures["samples"]) == {"6", "10", "20"}
+    assert LensGenerator.load(tmp_path / "model").size_multiple == 4
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "model").rglob("*")}
+    assert pretrain("shapes", few, tmp_path, quick=True) == figures
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "model").rglob("*")}
+    assert "finished before" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: shapes\nseed: 1\n")
+    with pytest.raises(RunProblem, match="belongs to a run of another recipe"):
+        pretrain("shapes", [], tmp_path, quick=True)

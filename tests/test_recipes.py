@@ -73,7 +73,7 @@ def test_bad_overrides(tmp_path, override):
 
 
 def test_unknown_recipe_names_the_nearest():
-    with pytest.raises(RecipeProblem, match="unknown recipe 'shape' .did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match=r"unknown recipe 'shape' .did you mean 'shapes'"):
         find_recipe("shape", RECIPES)
     with pytest.raises(RecipeProblem, match="does not exist"):
         find_recipe("nowhere/x.yaml", RECIPES)

@@ -57,7 +57,7 @@ def test_own_reward_is_weighed_in(tmp_path):
 
 
 def test_bad_rewards_are_named(tmp_path):
-    with pytest.raises(RecipeProblem, match="unknown reward 'rubrik' .did you mean 'rubric'"):
+    with pytest.raises(RecipeProblem, match=r"unknown reward 'rubrik' .did you mean 'rubric'"):
         WeightedRewards([RewardChoice(kind="rubrik")])
     file = tmp_path / "own.py"
     file.write_text(OWN.replace("{shift}", "2"))

@@ -31,9 +31,7 @@ def test_batches_hold_one_size_and_lose_nothing():
 def pictures(batch_size):
     generator = tiny_generator()
     orders = plan(PROMPTS, images_per_prompt=4, sizes=SIZES, size_mode="within_group", seed=1)
-    made = roll_out(
-        generator, FeatureBank(generator), orders, num_steps=3, sampler="euler", batch_size=batch_size
-    )
+    made = roll_out(generator, FeatureBank(generator), orders, num_steps=3, sampler="euler", batch_size=batch_size)
     return {(order.group, order.index): sample for order, sample in made}
 
 

@@ -143,5 +143,5 @@ def test_mistakes_that_only_a_prompt_brings_out_are_named(tmp_path):
     silent = Rubric.load(written(tmp_path, judge_text="{% if part == 'user' %}{{ prompt }}{% endif %}"))
     with pytest.raises(RecipeProblem, match="renders no text for part 'system'"):
         silent.messages("p", Criterion("a", "b", "c"))
-    with pytest.raises(RecipeProblem, match="unknown rubric 'shape' .did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match=r"unknown rubric 'shape' .did you mean 'shapes'"):
         Rubric.load("shape")

@@ -102,5 +102,5 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 
 def test_an_unknown_tree_is_named_with_the_nearest():
-    with pytest.raises(RecipeProblem, match="unknown tree 'shape' .did you mean 'shapes'"):
+    with pytest.raises(RecipeProblem, match=r"unknown tree 'shape' .did you mean 'shapes'"):
         load_tree("shape")

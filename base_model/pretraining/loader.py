@@ -6,6 +6,8 @@ so a resumed run sees the same samples without any loader state. One bucket a ba
 Shapes: B samples of a batch, N image tokens, C token channels.
 """
 
+import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,6 +35,9 @@ from lens_core.records import Size
 from lens_core.seeds import seed_of
 
 ENCODE_BATCH = 256
+PICTURES = ("png", "jpg", "jpeg", "webp")
+BAD_SAMPLE = (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, Image.DecompressionBombError)
+"""What a damaged picture or description raises; Pillow reports some broken PNGs as a SyntaxError."""
 
 
 class ShardProblem(ValueError):
@@ -47,34 +52,48 @@ class CaptionedImage(Sample):
     captions: dict[str, list[str]]
 
 
-@stateless
 def decode(crude: dict[str, Any]) -> CaptionedImage:
-    """Bytes of a shard to a sample; a broken picture or a missing caption is skipped by name."""
-    import json
-
+    """Bytes of a shard to a sample. Raises SkipSample with the reason for a picture or caption that is no use."""
     try:
-        suffix = next(name for name in ("png", "jpg", "jpeg", "webp") if name in crude)
+        suffix = next((name for name in PICTURES if name in crude), None)
+        if suffix is None:
+            raise ValueError(f"no picture ({', '.join(PICTURES)})")
         image = np.asarray(Image.open(BytesIO(crude[suffix])).convert("RGB"))
         captions = json.loads(crude["json"])["captions"]
         if not any(captions.values()):
             raise ValueError("no caption")
-    except (StopIteration, OSError, ValueError, KeyError, TypeError) as error:
-        raise SkipSample from error
+    except BAD_SAMPLE as error:
+        raise SkipSample(f"{type(error).__name__}: {error}") from error
     return CaptionedImage(**basic_sample_keys(crude), image=image, captions=captions)
 
 
 class _TaskEncoder(DefaultTaskEncoder):
-    """Hands decoded samples through one by one."""
+    """Hands decoded samples through one by one; writes down the name and reason of those it leaves out."""
 
-    cookers = (Cooker(decode),)
     decoder = None
+
+    def __init__(self, skipped: list[str]):
+        super().__init__()
+        self._skipped = skipped
+        self.cookers = (Cooker(self._cook),)
+
+    @stateless
+    def _cook(self, crude: dict[str, Any]) -> CaptionedImage:
+        try:
+            return decode(crude)
+        except SkipSample as reason:
+            self._skipped.append(f"{crude['__key__']}: {reason}")
+            raise
 
     def batch(self, samples: list[CaptionedImage]) -> list[CaptionedImage]:
         return samples
 
 
-def read_samples(folder: Path, split: str) -> Iterator[CaptionedImage]:
-    """Every sample of a split once, in the order of the shards. Raises ShardProblem where there is none."""
+def read_samples(folder: Path, split: str, *, skipped: list[str] | None = None) -> Iterator[CaptionedImage]:
+    """Every sample of a split once, in the order of the shards. Raises ShardProblem where there are no shards.
+
+    Samples that cannot be decoded are left out; `skipped` receives a line "name: reason" for each.
+    """
     if not (folder / ".nv-meta").is_dir():
         raise ShardProblem(f"{folder} holds no indexed shards; make them with `lens-rl pretrain` or `energon prepare`")
     dataset = get_val_dataset(
@@ -82,9 +101,12 @@ def read_samples(folder: Path, split: str) -> Iterator[CaptionedImage]:
         split_part=split,
         worker_config=WorkerConfig(rank=0, world_size=1, num_workers=0),
         batch_size=ENCODE_BATCH,
-        task_encoder=_TaskEncoder(),
+        task_encoder=_TaskEncoder([] if skipped is None else skipped),
     )
-    for batch in get_loader(dataset):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # asked for by energon, of no use on a CPU
+        loader = iter(get_loader(dataset))
+    for batch in loader:
         yield from batch
 
 

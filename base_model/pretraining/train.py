@@ -8,6 +8,7 @@ Shapes: B samples, N image tokens, C token channels.
 
 import json
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,20 +33,22 @@ Report = Callable[[int, dict[str, float]], None]
 
 
 class Trainer:
-    """The parts of one run; `train` moves them."""
+    """The parts of one run; `train` moves them. `seconds` is the time in training, over all its processes."""
 
     def __init__(self, recipe: PretrainRecipe, generator: LensGenerator, folder: RunFolder):
         self.recipe, self.generator, self.folder = recipe, generator, folder
         self.module: nn.Module = generator.trainable
         self.ema = [parameter.detach().clone() for parameter in self.module.parameters()]
         self.optimizers = make_optimizers(self.module, recipe.transformer)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         if saved := folder.checkpoints():
             self._load(saved[-1])
+        folder.forget_after(self.step)
 
     def train(self, corpus: LatentSet, report: Report) -> None:
         """Train to the last step; saves every `save_every` steps and at the end."""
         recipe = self.recipe.transformer
+        started = time.perf_counter() - self.seconds
         while self.step < recipe.steps:
             self.step += 1
             batch = corpus.batch(
@@ -62,6 +65,7 @@ class Trainer:
             self._optimizer_step()
             report(self.step, {"loss": float(loss_B.detach().mean()), "gradient_norm": float(norm)})
             if self.step % self.recipe.save_every == 0 or self.step == recipe.steps:
+                self.seconds = time.perf_counter() - started
                 self._save()
 
     @torch.no_grad()
@@ -128,7 +132,7 @@ class Trainer:
                 tensors |= {f"optimizer{number}/{index}/{field}": value for field, value in fields.items()}
         with whole_folder(self.folder.checkpoint(self.step)) as draft:
             save_file({name: value.contiguous() for name, value in tensors.items()}, draft / "state.safetensors")
-            (draft / "state.json").write_text(json.dumps({"step": self.step}))
+            (draft / "state.json").write_text(json.dumps({"step": self.step, "seconds": self.seconds}))
         self.folder.prune({self.step})
 
     def _load(self, step: int) -> None:
@@ -138,13 +142,14 @@ class Trainer:
                 parameter.copy_(tensors[f"module/{name}"])
                 ema.copy_(tensors[f"ema/{name}"])
         for number, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
+            moments: dict[int, dict[str, Tensor]] = {}
             for name, value in tensors.items():
                 if name.startswith(f"optimizer{number}/"):
                     _, index, field = name.split("/")
-                    state.setdefault(int(index), {})[field] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.step = step
+                    moments.setdefault(int(index), {})[field] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        state = json.loads((self.folder.checkpoint(step) / "state.json").read_text())
+        self.step, self.seconds = step, state["seconds"]
 
 
 def make_optimizers(module: nn.Module, recipe: Transformer) -> list[torch.optim.Optimizer]:
