@@ -4,6 +4,7 @@ Shapes: B texts, L text tokens kept (prompt and suffix), F captured blocks, D te
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,16 @@ from torch import Tensor, nn
 from transformers import GptOssConfig, GptOssForCausalLM, GptOssModel, PreTrainedTokenizerFast
 
 from base_model.files import digest
-from base_model.text_template import TextTemplate
+from base_model.text_template import TRUNCATIONS, TextTemplate
 
+RELEASED_LAYERS = (5, 11, 17, 23)
 TEXTS_AT_ONCE = 64
 SPECIAL_WORDS = ("<pad>", "<unk>", "<end>")
 PAD, END = 0, 2
+
+
+class PromptCut(UserWarning):
+    """Some prompts are longer than the text encoder reads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,22 +62,18 @@ class TextEncoder:
     """A frozen GPT-OSS with its tokenizer and template.
 
     `layers` are zero-based block indices: the output of these blocks is taken as it leaves them, before the
-    final norm, which is not what `output_hidden_states` gives for the last block. Unless `keep_markers`,
-    special markers typed in a prompt ("<|end|>") are read as plain characters, so that a prompt cannot close
-    its own turn; the release lets them through.
+    final norm, which is not what `output_hidden_states` gives for the last block.
     """
 
     def __init__(
         self,
         model: GptOssForCausalLM | GptOssModel,
         tokenizer: PreTrainedTokenizerFast,
-        layers: Sequence[int] = (5, 11, 17, 23),
+        layers: Sequence[int] = RELEASED_LAYERS,
         template: TextTemplate | None = None,
-        *,
-        keep_markers: bool = False,
     ):
         self.model = model.eval().requires_grad_(False)
-        self.tokenizer, self.layers, self.keep_markers = tokenizer, tuple(layers), keep_markers
+        self.tokenizer, self.layers = tokenizer, tuple(layers)
         self.template = template or TextTemplate()
         self.body: GptOssModel = model.model if isinstance(model, GptOssForCausalLM) else model
         config = cast(Any, model.config)
@@ -83,6 +85,16 @@ class TextEncoder:
             )
         self._prefix = self._ids(self.template.rendered_prefix(), markers=True)
         self._suffix = self._ids(self.template.suffix, markers=True)
+        if self.template.truncation == "prompt" and self.longest_prompt < 1:
+            raise ValueError(
+                f"max_length {self.template.max_length} leaves no token for the prompt: prefix and suffix take "
+                f"{len(self._prefix)} + {len(self._suffix)}"
+            )
+
+    @property
+    def longest_prompt(self) -> int:
+        """How many tokens of a prompt are read without any loss (393 in the release)."""
+        return self.template.max_length - len(self._prefix) - len(self._suffix)
 
     @property
     def num_dropped(self) -> int:
@@ -90,31 +102,42 @@ class TextEncoder:
         return len(self._prefix)
 
     def token_ids(self, text: str) -> list[int]:
-        """What the encoder reads for a prompt: prefix, prompt verbatim, suffix, cut at the template's limit.
+        """What the encoder reads for a prompt: prefix, prompt verbatim, suffix, cut to the template's limit.
 
         The three are tokenized apart. Special markers stand at both seams, so the whole string gives the same
         ids.
         """
-        ids = [*self._prefix, *self._ids(text, markers=self.keep_markers), *self._suffix]
-        return ids[: self.template.max_length]
+        prompt = self._prompt_ids(text)
+        if self.template.truncation == "prompt":
+            prompt = prompt[: self.longest_prompt]
+        return [*self._prefix, *prompt, *self._suffix][: self.template.max_length]
+
+    def too_long(self, texts: Sequence[str]) -> list[str]:
+        """The texts that are not read to their end."""
+        return [text for text in texts if len(self._prompt_ids(text)) > self.longest_prompt]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> TextFeatures:
-        """Features [B, L, F, D] in the encoder's dtype and on its device."""
+        """Features [B, L, F, D] in the encoder's dtype and on its device. Warns PromptCut of texts that are cut.
+
+        The empty text is a text: prefix and suffix without a prompt. What has no text at all is not encoded.
+        """
         if not texts:
             raise ValueError("texts: at least one is needed")
+        if cut := self.too_long(texts):
+            warnings.warn(
+                f"{len(cut)} of {len(texts)} prompts are longer than {self.longest_prompt} tokens and not read to "
+                f"their end, for example {cut[0][:40]!r}...; {TRUNCATIONS[self.template.truncation]}",
+                PromptCut,
+                stacklevel=3,
+            )
         ids = [self.token_ids(text) for text in texts]
         starts = range(0, len(ids), TEXTS_AT_ONCE)
         return TextFeatures.collate([self._encode_ids(ids[start : start + TEXTS_AT_ONCE]) for start in starts])
 
     def identity(self) -> str:
         """A hash of all that the features of a text depend on: weights, vocabulary, blocks, template."""
-        parts = [
-            self.tokenizer.backend_tokenizer.to_str(),
-            self.layers,
-            self.keep_markers,
-            asdict(self.template),
-        ]
+        parts = [self._vocabulary(), self.layers, asdict(self.template)]
         return digest(self.model, salt=json.dumps(parts))
 
     def save(self, model_folder: Path, tokenizer_folder: Path) -> None:
@@ -158,6 +181,9 @@ class TextEncoder:
         """What the tokenizer does, without the padding and truncation it was last called with."""
         backend = json.loads(self.tokenizer.backend_tokenizer.to_str())
         return {name: value for name, value in backend.items() if name not in ("padding", "truncation")}
+
+    def _prompt_ids(self, text: str) -> list[int]:
+        return self._ids(text, markers=self.template.keep_markers)
 
     def _ids(self, text: str, *, markers: bool) -> list[int]:
         if not text:

@@ -50,12 +50,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is never seen half written."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that is never seen half written; text is written as UTF-8."""
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
         _sync(draft)
         draft.replace(path)
     except OSError as error:
