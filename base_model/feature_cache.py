@@ -153,8 +153,7 @@ def cache_features(
 ) -> tuple[FeatureCache, list[str]]:
     """Encode the texts that the cache at `path` lacks, with the text encoder of the checkpoint folder `model`.
 
-    Returns the cache, and those of the added texts that are too long to be read to their end. The encoder is only
-    loaded when there is something to encode. Raises ModelProblem for a cache of another encoder, RunProblem for a
+    Returns the cache, and those of the added texts that were cut. The encoder is only loaded when there is something to encode. Raises ModelProblem for a cache of another encoder, RunProblem for a
     full disk; what was written stays.
     """
     check_files(model, without=NOT_NEEDED)

@@ -79,5 +79,5 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     if texts := summary.get("too_long"):
         console.print(
-            f"[yellow]{len(texts)} texts are too long to be read to their end[/], for example {texts[0][:60]!r}"
+            f"[yellow]{len(texts)} texts are too long and were cut[/], for example {texts[0][:60]!r}"
         )
