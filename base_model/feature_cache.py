@@ -153,8 +153,9 @@ def cache_features(
 ) -> tuple[FeatureCache, list[str]]:
     """Encode the texts that the cache at `path` lacks, with the text encoder of the checkpoint folder `model`.
 
-    Returns the cache, and those of the added texts that were cut. The encoder is only loaded when there is something to encode. Raises ModelProblem for a cache of another encoder, RunProblem for a
-    full disk; what was written stays.
+    Returns the cache, and those of the added texts that were cut. The encoder is only loaded when there is
+    something to encode. Raises ModelProblem for a cache of another encoder, RunProblem for a full disk; what was
+    written before stays.
     """
     check_files(model, without=NOT_NEEDED)
     layers = selected_layers(model)

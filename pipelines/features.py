@@ -78,6 +78,4 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     if texts := summary.get("too_long"):
-        console.print(
-            f"[yellow]{len(texts)} texts are too long and were cut[/], for example {texts[0][:60]!r}"
-        )
+        console.print(f"[yellow]{len(texts)} texts are too long and were cut[/], for example {texts[0][:60]!r}")

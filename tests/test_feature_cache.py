@@ -20,6 +20,8 @@ from pipelines.features import texts_of_recipe
 from tests.e2e.runs import SMALL, assert_equal, state
 from tests.tiny import tiny_generator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TEXTS = [
     "one red circle",
     "two blue squares on a white background",
@@ -29,15 +31,6 @@ TEXTS = [
     "🟥",
 ]
 MANY = [f"one red circle and {i} squares" for i in range(TEXTS_PER_SHARD + 9)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Features are equal to the bit at the same number of threads; the runs below have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
