@@ -101,7 +101,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         log_with="tensorboard",
         project_dir=folder.path,
     )
-    generator = open_generator(recipe.model, accelerator.device)
+    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe))
     check_sizes(recipe, generator.size_multiple)
     judge = RubricJudge(
         backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
@@ -115,6 +115,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             alpha=recipe.policy.alpha,
             seed=recipe.seed,
         )
+        generator.trainable = accelerator.prepare_model(generator.trainable)
         optimizer = torch.optim.AdamW(
             policy.parameters(),
             lr=recipe.optimizer.lr,
@@ -141,6 +142,11 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         accelerator.end_training()
     finally:
         judge.close()
+
+
+def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
+    """Weights that train are kept in fp32; in bf16 their forward is autocast. Under LoRA most do not train."""
+    return torch.bfloat16 if recipe.precision == "bf16" and recipe.policy.kind == "lora" else torch.float32
 
 
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:

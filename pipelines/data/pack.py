@@ -1,9 +1,9 @@
 """Pictures with captions to WebDataset shards: the same samples give the same bytes.
 
-    FOLDER/
-      train-000000.tar ...    members KEY.png and KEY.json, the latter with captions and facts
-      manifest.json           shards, samples and checksums; written last, so it says that packing is finished
-      .nv-meta/               the index of megatron-energon, by which `base_model.pretraining.loader` reads
+FOLDER/
+  train-000000.tar ...    members KEY.png and KEY.json, the latter with captions and facts
+  manifest.json           shards, samples and checksums; written last, so it says that packing is finished
+  .nv-meta/               the index of megatron-energon, by which `base_model.pretraining.loader` reads
 """
 
 import contextlib

@@ -37,6 +37,4 @@ def samples(n: int, seed: int, split: Split) -> Iterator[Packable]:
 
 def pack_shapes(folder: Path, *, train: int, validation: int, seed: int) -> dict[str, Any]:
     """Draw and pack both splits; returns the manifest."""
-    return pack(
-        folder, {"train": samples(train, seed, "train"), "validation": samples(validation, seed, "validation")}
-    )
+    return pack(folder, {"train": samples(train, seed, "train"), "validation": samples(validation, seed, "validation")})
