@@ -30,7 +30,7 @@ from base_model.checkpoint import check_files, load_text_encoder, selected_layer
 from base_model.files import ModelProblem, read_json, weight_files
 from base_model.text_features import PromptCut, TextEncoder, TextFeatures
 from base_model.text_template import TextTemplate
-from lens_core.runs import write_whole
+from lens_core.runs import whole_file, write_whole
 
 ORIGIN_FILE = "cache.json"
 TEXTS_PER_SHARD = 64
@@ -235,7 +235,8 @@ def _write_shard(folder: Path, features: dict[str, Tensor]) -> None:
     listed = [[text, _checksum(tensor)] for text, tensor in features.items()]
     name = hashlib.sha256("".join(map(_key, features)).encode()).hexdigest()[:16]
     tensors = {_key(text): tensor for text, tensor in features.items()}
-    write_whole(folder / f"shard-{name}.safetensors", save(tensors, {"texts": json.dumps(listed)}))
+    with whole_file(folder / f"shard-{name}.safetensors") as draft:
+        draft.write_bytes(save(tensors, {"texts": json.dumps(listed)}))
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -50,18 +50,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that is never seen half written; text is written as UTF-8."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a file name to write to; the file appears as `path` when the block ends, whole, or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield draft
         _sync(draft)
         draft.replace(path)
     except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is never seen half written."""
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 class RunFolder:

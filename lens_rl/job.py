@@ -105,7 +105,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         log_with="tensorboard",
         project_dir=folder.path,
     )
-    generator = open_generator(recipe.model, accelerator.device, recipe.features)
+    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
     check_sizes(recipe, generator.size_multiple)
     judge = RubricJudge(
         backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
@@ -119,6 +119,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             alpha=recipe.policy.alpha,
             seed=recipe.seed,
         )
+        generator.trainable = accelerator.prepare_model(generator.trainable)
         optimizer = torch.optim.AdamW(
             policy.parameters(),
             lr=recipe.optimizer.lr,
@@ -145,6 +146,11 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         accelerator.end_training()
     finally:
         judge.close()
+
+
+def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
+    """Weights that train are kept in fp32; in bf16 their forward is autocast. Under LoRA most do not train."""
+    return torch.bfloat16 if recipe.precision == "bf16" and recipe.policy.kind == "lora" else torch.float32
 
 
 def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:

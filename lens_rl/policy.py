@@ -105,6 +105,10 @@ class LoraPolicy:
                 inject_adapter_in_model(self.config, module, adapter_name=role)
         self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         self._weights = {role: _adapter_weights(module, role) for role in ("current", "old", "ema")}
+        for weights in self._weights.values():
+            for weight in weights.values():
+                # peft gives adapters the dtype of their layer; a bf16 weight would swallow most updates.
+                weight.data = weight.data.float()
         for role in ("old", "ema"):
             blend(list(self._weights[role].values()), self.parameters(), 0.0)
         self._activate("current")

@@ -158,6 +158,7 @@ class RlRecipe(Strict):
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of the model; 0 leaves torch's choice."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward; bf16 keeps in fp32 whatever trains."""
     save_every: Count = 20
     prompts: Prompts
     rubric: RubricChoice

@@ -53,8 +53,8 @@ def learning_table(run: Path) -> Table:
     table = Table(title="Validation")
     for name in ("step", "reward", *(name.removeprefix("validation/") for name in kinds)):
         table.add_column(name, justify="right")
-    for _, row in rows.dropna(subset="validation/reward").iterrows():
-        table.add_row(str(int(row["step"])), *(f"{row[name]:.3f}" for name in ("validation/reward", *kinds)))
+    for row in rows.dropna(subset="validation/reward").to_dict("records"):
+        table.add_row(f"{row['step']:.0f}", *(f"{row[name]:.3f}" for name in ("validation/reward", *kinds)))
     return table
 
 

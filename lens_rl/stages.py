@@ -20,7 +20,7 @@ from lens_core.runs import RunFolder, RunProblem
 from lens_core.seeds import seed_of
 from lens_rl import checkpoint, learning, nft
 from lens_rl.evaluation import Scores, evaluate
-from lens_rl.guards import best_step
+from lens_rl.guards import best_step, reason_to_stop
 from lens_rl.judges.backend import JudgeProblem
 from lens_rl.judges.judge import RubricJudge
 from lens_rl.policy import Policy
@@ -294,6 +294,11 @@ class Run:
         if due or best == step:
             checkpoint.save(self.folder, step, self.policy, self.optimizer, self.generator)
             self.folder.prune({step, best})
+
+    def ended(self) -> str | None:
+        """Why there is no next step, or None. Asked before each step, so a stopped run stays stopped."""
+        finished = "finished" if self.step == self.recipe.steps else None
+        return self.interrupted() or reason_to_stop(self.history, self.recipe.guards) or finished
 
     def interrupted(self) -> str | None:
         """Which signal ended the run, once what it interrupted is saved."""

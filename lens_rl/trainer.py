@@ -6,16 +6,16 @@ in the module that is named after it; what may stop the loop is in `guards.py`.
 """
 
 from lens_rl import nft
-from lens_rl.guards import reason_to_stop
 from lens_rl.stages import Run
 
 
 def train(run: Run) -> str:
-    """Train from the run's last checkpoint to its last step. Returns why it ended."""
+    """Train from the run's last checkpoint to its end. Returns why it ended."""
     recipe, policy = run.recipe, run.policy
     run.start()
 
-    for step in range(run.step + 1, recipe.steps + 1):
+    while not (ended := run.ended()):
+        step = run.step + 1
         clock = run.clock(step)
 
         with clock.phase("rollout"), policy.role("old"):
@@ -41,7 +41,5 @@ def train(run: Run) -> str:
 
         run.log(step, clock)
         run.save(step)
-        if reason := run.interrupted() or reason_to_stop(run.history, recipe.guards):
-            return reason
 
-    return "finished"
+    return ended

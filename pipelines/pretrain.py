@@ -172,4 +172,5 @@ def model_card(recipe: PretrainRecipe, figures: dict[str, Any]) -> str:
 
 
 def _machine() -> str:
-    return f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"

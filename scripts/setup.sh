@@ -15,6 +15,8 @@ else
     device="CPU, $(nproc) cores"
 fi
 
+echo "lens-rl on $device" >&2
+
 constraints() {
     if has_gpu; then grep -v '^torch==' "$top/constraints.txt"; else cat "$top/constraints.txt"; fi
 }

@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.models.transformers.transformer_qwenimage import QwenEmbedRope
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from mflux.models.lens.model.transformer.lens_transformer import LensTransformer as MfluxLens
 
 from base_model.latents import LatentCodec
 from base_model.lens import LensGenerator
 from base_model.pipeline import sample
-from base_model.rope import rope_table
 from base_model.text_features import TextFeatures, tiny_text_encoder
 from base_model.transformer import LensTransformer
 from tests.diffusers_lens import DiffusersLens
@@ -107,14 +105,6 @@ def test_the_released_configuration_has_exactly_the_released_tensors():
     blocks = {f"transformer_blocks.{i}.{name}": shape for i in range(48) for name, shape in IN_A_BLOCK.items()}
     assert {name: tuple(value.shape) for name, value in state.items()} == OUTSIDE | blocks
     assert len(state) == 1264 and sum(map(math.prod, (OUTSIDE | blocks).values())) == 4_104_225_152
-
-
-@pytest.mark.parametrize("length", [1, 35, 415])
-@pytest.mark.parametrize("grid", [EVEN, ODD, (65, 130), (90, 90)])
-def test_rotary_table(grid, length):
-    reference = QwenEmbedRope(theta=10000, axes_dim=[8, 28, 28], scale_rope=True)
-    expected = torch.cat(reference([(1, *grid)], device=torch.device("cpu"), max_txt_seq_len=length))
-    torch.testing.assert_close(rope_table(grid, length, (8, 28, 28), torch.device("cpu")), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

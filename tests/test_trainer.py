@@ -18,7 +18,7 @@ from lens_rl.judges.backend import JudgeProblem
 from lens_rl.policy import make_policy
 from lens_rl.recipe import RECIPES, RlRecipe
 from lens_rl.rollout import FeatureBank, plan, roll_out
-from tests.e2e.runs import SMALL, model
+from tests.e2e.runs import SMALL, command, finish, model
 from tests.test_rollout import PROMPTS, SIZES
 from tests.tiny import tiny_generator
 
@@ -128,15 +128,25 @@ def test_a_failing_judge_stops_the_run_and_is_no_zero(tmp_path, start):
 
 
 def test_a_guard_stops_the_run_and_hands_back_the_best(tmp_path, start):
-    outcome = run_job(recipe(start, "guards.max_norm_ratio=1.0000001", "optimizer.lr=1e-2"), tmp_path / "run")
+    config = recipe(start, "guards.max_norm_ratio=1.0000001", "optimizer.lr=1e-2", "save_every=1")
+    outcome = run_job(config, tmp_path / "run")
     assert outcome.reason.startswith("drift")
     assert outcome.summary["ended"] == outcome.reason
     assert outcome.summary["steps"] < 12
     rows = RunFolder(tmp_path / "run").metrics()
     best = max((row for row in rows if "validation/reward" in row), key=lambda row: row["validation/reward"])
     assert outcome.summary["best_step"] == best["step"]
-    again = run_job(recipe(start, "guards.max_norm_ratio=1.0000001", "optimizer.lr=1e-2"), tmp_path / "run")
+    again = run_job(config, tmp_path / "run")
     assert again.reason == "finished before" and again.summary == outcome.summary
+
+
+def test_a_stopped_run_that_was_killed_before_its_test_does_not_train_on(tmp_path, start):
+    config = recipe(start, "guards.max_norm_ratio=1.0000001", "optimizer.lr=1e-2", "save_every=1")
+    whole = run_job(config, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    again = run_job(config, tmp_path / "run")
+    assert again.reason == whole.reason
+    assert again.summary | {"wall_seconds": 0} == whole.summary | {"wall_seconds": 0}
 
 
 def test_groups_that_teach_nothing_are_skipped_and_counted(tmp_path, start):
@@ -203,9 +213,23 @@ def test_the_plan_counts_what_the_run_does(tmp_path, start):
 def test_the_step_is_a_page_that_names_the_stages_in_order():
     source = inspect.getsource(trainer.train)
     stages = ["draw", "roll_out", "collect", "reward", "advantage", "optimality", "losses", "optimizer_step",
-              '"old"', '"ema"', "validate", "log", "save", "reason_to_stop"]  # fmt: skip
-    body = source[source.index("for step in") :]
+              '"old"', '"ema"', "validate", "log", "save", "ended"]  # fmt: skip
+    body = source[source.index("while not") :]
     assert len(source.splitlines()) <= 50
     places = [body.index(stage, body.index("groups")) for stage in stages]
     assert places == sorted(places)
     assert not any(word in source for word in ("dist.", "rank", "json", "open(", "**2", "torch."))
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_bf16_computes_in_bf16_and_trains_in_fp32(tmp_path, start, kind):
+    few = ("steps=3", f"policy.kind={kind}", "prompts.test=4", "prompts.validation=4")
+    for precision in ("bf16", "fp32"):  # in processes of their own: accelerate allows one precision a process
+        finish(command(start, tmp_path, precision, *few, f"precision={precision}"))
+    roles = "checkpoints/step-000003/training/roles.safetensors"
+    low, high = load_file(tmp_path / "bf16" / roles), load_file(tmp_path / "fp32" / roles)
+    assert low.keys() == high.keys() and {value.dtype for value in low.values()} == {torch.float32}
+    assert any(not torch.equal(low[name], high[name]) for name in low)
+    # Losses of the same first pictures: as near each other as bf16 is to fp32, and not equal.
+    one, other = (RunFolder(tmp_path / name).metrics()[1]["loss/policy"] for name in ("bf16", "fp32"))
+    assert one != other and math.isclose(one, other, rel_tol=0.05)

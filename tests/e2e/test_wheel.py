@@ -1,0 +1,35 @@
+"""The installed wheel is complete: every package with its data, and the main recipe ready to start."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = (".yaml", ".j2", ".json", ".safetensors", ".md")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_runs_outside_the_clone(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    source = tmp_path / "source"
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in tracked:  # what is committed, not what lies about
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, source], check=True)
+    (wheel,) = tmp_path.glob("lens_rl-*.whl")
+
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    packages = ("lens_core/", "taxonomy/", "rubrics/", "base_model/", "lens_rl/", "pipelines/")
+    wanted = {name for name in tracked if name.startswith(packages) and name.endswith((".py", *DATA))}
+    assert wanted <= packed, wanted - packed
+
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+    command = [sys.executable, "-m", "pipelines", "rl", "--recipe", "shapes", "--dry-run"]
+    run = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "Plan of shapes" in run.stdout, run.stderr

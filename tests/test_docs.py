@@ -1,0 +1,91 @@
+"""The commands of README and docs are real: each is parsed, and what starts no long work is run.
+
+RL commands run as `--dry-run`, which checks recipe, prompts, rubric, judge and model; a command of
+minutes is parsed only, and has whole runs of its own in other tests.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
+VERBS = {"rl.sh": "rl", "pretrain.sh": "pretrain"}
+PARSED_ONLY = {"pretrain"}
+"""Verbs whose runs take minutes."""
+NOT_OURS = ("pip ", "export ", "cd ", "git ", "python -m benchmarks.")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    return [text for tag, text in fenced if tag == language]
+
+
+def commands(page: str) -> list[list[str]]:
+    """Every command of a page as the words after `lens-rl`."""
+    found = []
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or line.startswith(NOT_OURS):
+                continue
+            if words[0] == "bash":
+                script = (ROOT / words[1]).resolve()
+                assert script.is_file(), f"{page}: {words[1]} does not exist"
+                if script.name in VERBS:
+                    found.append([VERBS[script.name], *words[2:]])
+            elif words[0] in ("lens-rl", ".venv/bin/lens-rl"):
+                found.append(words[1:])
+            else:
+                raise AssertionError(f"{page}: what is {line!r}?")
+    return found
+
+
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
+
+
+def write_files(folder: Path) -> None:
+    """The files that the pages tell users to write, made from the pages themselves."""
+    (folder / "my-rubric.yaml").write_text(blocks("docs/write-a-rubric.md", "yaml")[0])
+    (folder / "my_judge.py").write_text(blocks("docs/swap-the-judge.md", "python")[0])
+    (line,) = blocks("docs/bring-prompts.md", "json")[0].splitlines()
+    for split in ("train", "validation", "test"):
+        (folder / f"{split}.jsonl").write_text(line.replace("red circle", f"red circle of the {split} kind") + "\n")
+
+
+@pytest.mark.parametrize("page, words", COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS])
+def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    write_files(tmp_path)
+    verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
+    if verb in PARSED_ONLY:
+        typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+        return
+    arguments = ["shapes" if word.startswith("runs/") else word for word in arguments]
+    result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
+    assert result.exit_code == 0, result.output
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}"
+
+
+def test_the_readme_names_every_file_of_the_house():
+    """The tree names each module, template and recipe of the packages: with its folder's line, or on its own."""
+    (tree,) = [block for block in blocks("README.md", "") if block.startswith("lens_core/")]
+    packages = ("lens_core", "taxonomy", "rubrics", "base_model", "lens_rl", "pipelines", "benchmarks")
+    for package in packages:
+        for file in (ROOT / package).glob("*"):
+            if file.name.startswith(("_", ".")) or (file.is_dir() and not any(file.glob("*"))):
+                continue
+            assert file.name in tree, f"README.md: the tree lacks {package}/{file.name}"

@@ -1,0 +1,174 @@
+"""The judge behind an OpenAI-compatible endpoint, against a real server: its answers, its faults, its keys."""
+
+import asyncio
+import base64
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lens_core.records import Criterion, Prompt
+from lens_rl.judges.backend import JudgeProblem, Question
+from lens_rl.judges.judge import RubricJudge
+from lens_rl.judges.openai_chat import OpenAIChatBackend
+from lens_rl.judges.store import VerdictStore
+from rubrics.rubric import Rubric
+from tests.chat_server import Reply, completion, serving
+
+SOON = {"retry-after-ms": "1"}
+KEY = "sk-very-secret"
+IMAGE = np.full((40, 60, 3), 200, np.uint8)
+
+
+def question(text="There is a circle."):
+    return Question(Criterion("shape", text, "shape"), "You judge pictures.", text)
+
+
+def backend(served, monkeypatch, **changes):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    settings = {"model": "m", "base_url": served.url, "api_key_env": "JUDGE_KEY", "timeout": 5.0} | changes
+    return OpenAIChatBackend(**({"longest_side": 1024, "concurrency": 8} | settings))
+
+
+def ask(served, monkeypatch, questions=1, **changes):
+    async def run():
+        judge = backend(served, monkeypatch, **changes)
+        try:
+            return await judge.answer(IMAGE, [question() for _ in range(questions)])
+        finally:
+            await judge.close()
+
+    return asyncio.run(run())
+
+
+def test_a_bare_digit_is_a_verdict_with_its_probability(monkeypatch):
+    with serving(lambda *_: completion("1", {"1": 0.6, "0": 0.2, "yes": 0.1})) as served:
+        (answer,) = ask(served, monkeypatch)
+    assert (answer.value, answer.status, answer.tokens) == (1, "ok", 91)
+    assert answer.p == pytest.approx(0.75) and answer.mass == pytest.approx(0.8)
+    assert served.authorizations == [f"Bearer {KEY}"]
+
+
+def test_the_picture_and_the_question_arrive_as_they_are(monkeypatch):
+    with serving(lambda *_: completion("0")) as served:
+        ask(served, monkeypatch, longest_side=30)
+    system, user = served.requests[0]["messages"]
+    picture, text = user["content"]
+    assert system["content"] == "You judge pictures." and text["text"] == "There is a circle."
+    kind, encoded = picture["image_url"]["url"].split(",")
+    assert kind == "data:image/jpeg;base64"
+    seen = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    assert seen.size == (30, 20)
+    assert abs(int(np.asarray(seen).mean()) - 200) <= 1
+
+
+@pytest.mark.parametrize(
+    "reply, status",
+    [
+        (completion("1."), "invalid"),
+        (completion("Yes, 1"), "invalid"),
+        (completion(""), "invalid"),
+        (completion(None), "invalid"),
+        (completion("1", {"1": 0.2, "0": 0.1, "I": 0.7}), "invalid"),
+        (completion(None, refusal="I cannot look at this."), "refusal"),
+        (Reply({"error": {"message": "overloaded"}}), "error"),
+        (Reply({"choices": []}), "error"),
+        (Reply({"error": {"message": "bad request"}}, status=400), "error"),
+        (Reply({"error": {"message": "down"}}, status=503, headers=SOON), "error"),
+        (Reply(drop=True), "error"),
+    ],
+)
+def test_what_is_no_verdict_is_an_error_and_never_a_zero(monkeypatch, reply, status):
+    monkeypatch.setattr("lens_rl.judges.openai_chat.TRANSPORT_RETRIES", 1)
+    with serving(lambda *_: reply) as served:
+        (answer,) = ask(served, monkeypatch)
+    assert (answer.value, answer.status) == (None, status)
+
+
+def test_an_answer_that_cannot_be_used_is_asked_once_more(monkeypatch):
+    with serving(lambda number, _: completion("1" if number else "Well ...")) as served:
+        (answer,) = ask(served, monkeypatch)
+    assert answer.value == 1 and len(served.requests) == 2
+
+
+def test_a_busy_endpoint_is_waited_for(monkeypatch):
+    def busy_at_first(number, _):
+        return completion("1") if number >= 3 else Reply({"error": {}}, status=429, headers=SOON)
+
+    with serving(busy_at_first) as served:
+        (answer,) = ask(served, monkeypatch)
+    assert answer.value == 1 and len(served.requests) == 4
+
+
+def test_a_stall_is_a_timeout(monkeypatch):
+    monkeypatch.setattr("lens_rl.judges.openai_chat.TRANSPORT_RETRIES", 0)
+
+    def slow(*_):
+        time.sleep(0.6)
+        return completion("1")
+
+    with serving(slow) as served:
+        (answer,) = ask(served, monkeypatch, timeout=0.2)
+    assert (answer.value, answer.status) == (None, "timeout")
+
+
+@pytest.mark.parametrize(
+    "reply, field",
+    [
+        (Reply({"error": {"message": f"bad key {KEY}"}}, status=401), "judge.api_key_env"),
+        (Reply({"error": {"message": "no such model"}}, status=404), "judge.model"),
+        (Reply({"error": {"code": "insufficient_quota"}}, status=429, headers=SOON), "quota"),
+    ],
+)
+def test_what_no_later_question_survives_stops_the_run_and_names_the_field(monkeypatch, reply, field):
+    with serving(lambda *_: reply) as served, pytest.raises(JudgeProblem, match=field) as problem:
+        ask(served, monkeypatch)
+    assert KEY not in str(problem.value)
+
+
+def test_no_more_requests_at_once_than_the_recipe_allows(monkeypatch):
+    def slow(*_):
+        time.sleep(0.05)
+        return completion("1")
+
+    with serving(slow) as served:
+        answers = ask(served, monkeypatch, questions=12, concurrency=3)
+    assert len(answers) == 12 and served.most_at_once == 3
+
+
+def test_a_missing_key_or_model_is_named_before_any_request(monkeypatch):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    common = {"timeout": 1.0, "longest_side": 64, "concurrency": 1, "api_key_env": "JUDGE_KEY"}
+    with pytest.raises(JudgeProblem, match="environment variable JUDGE_KEY is not set"):
+        OpenAIChatBackend(model="m", base_url=None, **common)
+    with pytest.raises(JudgeProblem, match=r"judge\.model is missing"):
+        OpenAIChatBackend(model=None, base_url="http://127.0.0.1:1/v1", **common)
+
+
+def test_nothing_stored_is_asked_again(monkeypatch, tmp_path):
+    """Through the rubric judge and its store: errors are asked again, verdicts are not, also by a new process."""
+    criteria = tuple(Criterion(f"c{n}", f"Statement {n} holds.", "k") for n in range(4))
+    prompt = Prompt("p", "a circle", criteria=criteria)
+
+    def judged(reply):
+        with serving(reply) as served:
+            judge = RubricJudge(
+                backend(served, monkeypatch), Rubric.load("lens"), VerdictStore(tmp_path / "v.sqlite"), concurrency=2
+            )
+            try:
+                return judge.submit(prompt, IMAGE).result(timeout=30), len(served.requests)
+            finally:
+                judge.close()
+
+    def half(_, body):
+        text = body["messages"][1]["content"][1]["text"]
+        return completion("1") if "Statement 0" in text or "Statement 2" in text else completion("?")
+
+    first, asked = judged(half)
+    assert [verdict.value for verdict in first] == [1, None, 1, None] and asked == 2 + 2 * 2
+    second, asked = judged(lambda *_: completion("0"))
+    assert [verdict.value for verdict in second] == [1, 0, 1, 0] and asked == 2
+    assert [verdict.cached for verdict in second] == [True, False, True, False]
+    assert KEY.encode() not in (tmp_path / "v.sqlite").read_bytes()
