@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from base_model.checkpoint import check_files, load_text_encoder, selected_layers
+from base_model.checkpoint import check_files, load_text_encoder, quiet, selected_layers
 from base_model.files import ModelProblem, read_json, weight_files
 from base_model.text_features import PromptCut, TextEncoder, TextFeatures
 from base_model.text_template import TextTemplate
@@ -157,6 +157,7 @@ def cache_features(
     something to encode. Raises ModelProblem for a cache of another encoder, RunProblem for a full disk; what was
     written before stays.
     """
+    quiet()
     check_files(model, without=NOT_NEEDED)
     layers = selected_layers(model)
     known = FeatureCache.for_model(path, model, layers) if (path / ORIGIN_FILE).exists() else None

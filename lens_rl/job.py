@@ -155,8 +155,13 @@ def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
 
 def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
     """Refuse a feature cache that lacks a prompt of the run, before anything is loaded."""
-    if recipe.features is not None:
-        FeatureCache(recipe.features).require(prompt.text for prompt in prompts)
+    if recipe.features is None:
+        return
+    if missing := FeatureCache(recipe.features).missing(prompt.text for prompt in prompts):
+        raise RecipeProblem(
+            f"features: {recipe.features} lacks {len(missing)} of the run's prompts, for example {missing[0]!r}; "
+            f"`lens-rl features cache --recipe RECIPE --out {recipe.features}`, with the same --set, adds them"
+        )
 
 
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:

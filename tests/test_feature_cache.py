@@ -198,10 +198,10 @@ def test_rl_with_cached_features_equals_rl_with_the_encoder(model, bare, tmp_pat
 
 
 def test_rl_refuses_a_cache_that_lacks_its_prompts(model, made, tmp_path):
-    with pytest.raises(ModelProblem, match="texts are not in this feature cache"):
+    with pytest.raises(RecipeProblem, match=r"features: .* lacks 108 of the run's prompts, .* --recipe RECIPE --out"):
         run_job(recipe(model, f"features={made}"), tmp_path / "run")
     _, problems = check_run(recipe(model, f"features={made}"))
-    assert any("texts are not in this feature cache" in problem for problem in problems)
+    assert any("lacks 108 of the run's prompts" in problem for problem in problems)
     with pytest.raises(RecipeProblem, match="features: a feature cache holds features of Lens"):
         open_generator("python: own.py:Mine", features=str(made))
 
