@@ -12,7 +12,7 @@ from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux
 from transformers import GptOssForCausalLM, GptOssModel, PreTrainedTokenizerFast
 
 from base_model.files import ModelProblem, compare_shapes, raise_if, read_json, stored_shapes, weight_files
-from base_model.text_features import TextEncoder
+from base_model.text_features import RELEASED_LAYERS, TextEncoder
 from base_model.text_template import TextTemplate
 from base_model.transformer import LensTransformer
 
@@ -37,10 +37,16 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def check_files(folder: Path) -> None:
-    """Name every file that is missing, and every component whose weights are pickles."""
-    problems = [f"{folder / name}: no such file" for name in CONFIGS if not (folder / name).exists()]
+def check_files(folder: Path, *, without: Sequence[str] = ()) -> None:
+    """Name every file that is missing, and every component whose weights are pickles.
+
+    The parts named in `without` are not looked at.
+    """
+    configs = [name for name in CONFIGS if Path(name).parts[0] not in without]
+    problems = [f"{folder / name}: no such file" for name in configs if not (folder / name).exists()]
     for component, stem in COMPONENTS.items():
+        if component in without:
+            continue
         try:
             weight_files(folder / component, stem)
         except ModelProblem as problem:
@@ -69,6 +75,11 @@ def check_tensors(folder: Path) -> None:
     raise_if(folder, problems)
 
 
+def selected_layers(folder: Path) -> tuple[int, ...]:
+    """The blocks of the text encoder that the transformer reads, counted from 0."""
+    return tuple(read_json(folder / "transformer/config.json").get("selected_layer_index", RELEASED_LAYERS))
+
+
 def load_transformer(folder: Path, dtype: torch.dtype) -> LensTransformer:
     where = folder / "transformer"
     return cast(Any, LensTransformer).from_pretrained(where, torch_dtype=dtype, use_safetensors=True).eval()
@@ -79,15 +90,20 @@ def load_vae(folder: Path) -> AutoencoderKLFlux2:
     return cast(Any, AutoencoderKLFlux2).from_pretrained(where, torch_dtype=torch.float32, use_safetensors=True)
 
 
-def load_text_encoder(folder: Path, layers: Sequence[int], dtype: torch.dtype) -> TextEncoder:
-    """GPT-OSS with tokenizer and template; a quantised one keeps the dtypes it is stored in."""
+def load_text_encoder(folder: Path, layers: Sequence[int], device: torch.device | str) -> TextEncoder:
+    """GPT-OSS with tokenizer and template, in the dtype it is stored in: it is frozen, and its features are large.
+
+    MXFP4 stays as it is where transformers has kernels for it (an NVIDIA GPU and the package `kernels`) and is
+    made bf16 elsewhere. The weights go straight to `device`, since packed ones cannot be moved there later.
+    """
     where = folder / "text_encoder"
     config = read_json(where / "config.json")
     kind: Any = GptOssModel if config.get("architectures") == ["GptOssModel"] else GptOssForCausalLM
     try:
         model, report = kind.from_pretrained(
             where,
-            dtype="auto" if "quantization_config" in config else dtype,
+            dtype="auto",
+            device_map={"": device},
             use_safetensors=True,
             local_files_only=True,
             ignore_mismatched_sizes=True,

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from base_model import buckets, flow
-from base_model.checkpoint import check_files, check_tensors, load_text_encoder, load_transformer, load_vae, quiet
+from base_model.checkpoint import (
+    check_files,
+    check_tensors,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    quiet,
+    selected_layers,
+)
+from base_model.feature_cache import FeatureCache
 from base_model.files import ModelProblem, digest, raise_if, read_json
 from base_model.latents import LatentCodec
 from base_model.text_features import TextEncoder, TextFeatures
@@ -44,7 +53,7 @@ class LensGenerator:
         self,
         transformer: LensTransformer,
         codec: LatentCodec,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | FeatureCache,
         scheduler_config: Mapping[str, Any],
     ):
         _check_parts(transformer, codec, text_encoder)
@@ -111,6 +120,10 @@ class LensGenerator:
 
     def save(self, path: str | Path) -> None:
         """Write the diffusers folder layout. Adapter layers are refused: merge or unload them first."""
+        if isinstance(self.text_encoder, FeatureCache):
+            raise ModelProblem(
+                "features: opened without its text encoder; open it without `features` to save all of it"
+            )
         if any(".base_layer." in name for name in self.transformer.state_dict()):
             raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
         folder = Path(path)
@@ -119,40 +132,48 @@ class LensGenerator:
         self.codec.vae.save_pretrained(folder / "vae")
         self.text_encoder.save(folder / "text_encoder", folder / "tokenizer")
         _write_json(folder / "scheduler/scheduler_config.json", self.scheduler_config)
-        _write_json(folder / "model_index.json", self._index())
+        _write_json(folder / "model_index.json", _index(self.text_encoder))
 
     @classmethod
     def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        features: str | Path | None = None,
     ) -> "LensGenerator":
         """Read a checkpoint folder, strictly: what is missing, unexpected or mis-shaped is a ModelProblem.
 
-        `dtype` is that of the transformer and of the text encoder, unless the latter is stored quantised.
+        `dtype` is that of the transformer. The text encoder keeps the one it is stored in; with `features`, the
+        folder of a feature cache, it is not read at all.
         """
         folder = Path(path)
         quiet()
-        check_files(folder)
+        check_files(folder, without=("text_encoder", "tokenizer") if features else ())
         check_tensors(folder)
+        layers = selected_layers(folder)
+        cache = FeatureCache.for_model(Path(features), folder, layers) if features else None
         transformer, vae = load_transformer(folder, dtype), load_vae(folder)
-        text_encoder = load_text_encoder(folder, cast(Any, transformer.config).selected_layer_index, dtype)
-        for part in (transformer, vae, text_encoder.model):
+        for part in (transformer, vae):
             cast(nn.Module, part).to(device)
         schedule = read_json(folder / "scheduler/scheduler_config.json")
-        return cls(transformer, LatentCodec(vae), text_encoder, schedule)
-
-    def _index(self) -> dict[str, Any]:
-        return {
-            "_class_name": "LensPipeline",
-            "_diffusers_version": diffusers.__version__,
-            "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-            "text_encoder": ["transformers", type(self.text_encoder.model).__name__],
-            "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-            "transformer": ["diffusers", "LensTransformer2DModel"],
-            "vae": ["diffusers", "AutoencoderKLFlux2"],
-        }
+        return cls(transformer, LatentCodec(vae), cache or load_text_encoder(folder, layers, device), schedule)
 
 
-def _check_parts(transformer: LensTransformer, codec: LatentCodec, text_encoder: TextEncoder) -> None:
+def _index(text_encoder: TextEncoder) -> dict[str, Any]:
+    return {
+        "_class_name": "LensPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", type(text_encoder.model).__name__],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["diffusers", "LensTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKLFlux2"],
+    }
+
+
+def _check_parts(transformer: LensTransformer, codec: LatentCodec, text_encoder: TextEncoder | FeatureCache) -> None:
     """The three parts must agree on their widths and layers."""
     config = cast(Any, transformer.config)
     width_out = transformer.proj_out.out_features

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from base_model.feature_cache import FeatureCache
 from lens_core.recipes import RecipeProblem, dump_recipe
 from lens_core.records import Prompt
 from lens_core.runs import RunFolder, write_whole
@@ -75,7 +76,8 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
         lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
-        lambda: check_sizes(recipe, open_generator(recipe.model).size_multiple),
+        lambda: refuse_uncached(recipe, prompts),
+        lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
     ):
         try:
             check()
@@ -93,7 +95,9 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     splits = load_splits(recipe.prompts, rubric)
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
-    refuse_unreadable(backend, [*splits.train, *splits.validation, *splits.test])
+    prompts = [*splits.train, *splits.validation, *splits.test]
+    refuse_unreadable(backend, prompts)
+    refuse_uncached(recipe, prompts)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     accelerator = Accelerator(
@@ -101,7 +105,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         log_with="tensorboard",
         project_dir=folder.path,
     )
-    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe))
+    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
     check_sizes(recipe, generator.size_multiple)
     judge = RubricJudge(
         backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
@@ -147,6 +151,17 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
 def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
     """Weights that train are kept in fp32; in bf16 their forward is autocast. Under LoRA most do not train."""
     return torch.bfloat16 if recipe.precision == "bf16" and recipe.policy.kind == "lora" else torch.float32
+
+
+def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
+    """Refuse a feature cache that lacks a prompt of the run, before anything is loaded."""
+    if recipe.features is None:
+        return
+    if missing := FeatureCache(recipe.features).missing(prompt.text for prompt in prompts):
+        raise RecipeProblem(
+            f"features: {recipe.features} lacks {len(missing)} of the run's prompts, for example {missing[0]!r}; "
+            f"`lens-rl features cache --recipe RECIPE --out {recipe.features}`, with the same --set, adds them"
+        )
 
 
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:

@@ -17,20 +17,29 @@ from lens_rl.recipe import RlRecipe
 EMBEDDED = {"shapes": Path(base_model.__file__).parent / "shapes"}
 
 
-def open_generator(model: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Generator:
+def open_generator(
+    model: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    features: str | None = None,
+) -> Generator:
     """`shapes`, a folder in the diffusers layout, a run folder, or `python: path/to/file.py:Class`.
 
     A run folder gives the run's start with the ema weights of its best checkpoint. `dtype` is that of the
-    weights; a class of your own gets it as a keyword.
+    weights; a class of your own gets it as a keyword. `features` is the folder of a feature cache that takes the
+    place of the text encoder.
     """
     if model.startswith(PREFIX):
+        if features is not None:
+            raise RecipeProblem(f"features: a feature cache holds features of Lens; {model} makes its own")
         return own_class(model, field="model")(device=device, dtype=dtype)
     folder = model_folder(model)
     if (folder / "checkpoints").is_dir():
-        return _trained(folder, device, dtype)
+        return _trained(folder, device, dtype, features)
     if not folder.is_dir():
         raise RecipeProblem(f"model: there is no folder {model}; `shapes` is the embedded checkpoint")
-    return LensGenerator.load(folder, device=device, dtype=dtype)
+    return LensGenerator.load(folder, device=device, dtype=dtype, features=features)
 
 
 def model_folder(model: str) -> Path:
@@ -38,13 +47,13 @@ def model_folder(model: str) -> Path:
     return EMBEDDED.get(model, Path(model))
 
 
-def _trained(path: Path, device: torch.device | str, dtype: torch.dtype) -> Generator:
+def _trained(path: Path, device: torch.device | str, dtype: torch.dtype, features: str | None) -> Generator:
     run = RunFolder(path)
     steps = run.checkpoints()
     if not steps:
         raise RecipeProblem(f"model: the run {path} has no checkpoint yet")
     recipe = read_recipe(RlRecipe, (path / "config.yaml").read_text(encoding="utf-8"), str(path / "config.yaml"))
-    generator = open_generator(recipe.model, device, dtype)
+    generator = open_generator(recipe.model, device, dtype, features=features)
     best = best_step([row for row in run.metrics() if row["step"] in steps])
     checkpoint = run.checkpoint(best)
     if (checkpoint / "lora").is_dir():

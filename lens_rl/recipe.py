@@ -151,6 +151,8 @@ class RlRecipe(Strict):
     name: str
     model: str
     """`shapes` for the embedded checkpoint, or a folder in the diffusers layout."""
+    features: str | None = None
+    """Folder of a feature cache (`lens-rl features cache`) that holds all prompts: the text encoder is not loaded."""
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Count
     threads: Annotated[int, Field(ge=0)] = 0

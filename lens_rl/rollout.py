@@ -61,9 +61,12 @@ def batches_by_size(orders: Sequence[Order], batch_size: int) -> list[list[Order
 
 
 class FeatureBank:
-    """Text features by prompt text, encoded once: the encoder is frozen."""
+    """Text features by prompt text, encoded once: the encoder is frozen.
 
-    def __init__(self, generator: Generator, *, capacity: int = 4096):
+    At Lens' size a prompt's features take a megabyte or two on the generator's device, so not all are kept.
+    """
+
+    def __init__(self, generator: Generator, *, capacity: int = 512):
         self._generator, self._capacity = generator, capacity
         self._known: dict[str, Features] = {}
 
