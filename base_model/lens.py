@@ -14,11 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from base_model import buckets, flow
-from base_model.checkpoint import check_files, check_tensors, load_text_encoder, load_transformer, load_vae, quiet
+from base_model.checkpoint import (
+    check_files,
+    check_tensors,
+    load_text_encoder,
+    quiet,
+    stored_transformer,
+    stored_vae,
+)
 from base_model.files import ModelProblem, digest, raise_if, read_json
 from base_model.latents import LatentCodec
 from base_model.text_features import TextEncoder, TextFeatures
 from base_model.transformer import LensTransformer
+from base_model.weights import SHARD_SIZE
 from lens_core.records import Size
 
 LORA_TARGETS = ["attn.img_qkv", "attn.txt_qkv", "attn.to_out.0", "attn.to_add_out"]
@@ -115,7 +123,7 @@ class LensGenerator:
             raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
         folder = Path(path)
         quiet()
-        self.transformer.save_pretrained(folder / "transformer")
+        self.transformer.save_pretrained(folder / "transformer", max_shard_size=SHARD_SIZE)
         self.codec.vae.save_pretrained(folder / "vae")
         self.text_encoder.save(folder / "text_encoder", folder / "tokenizer")
         _write_json(folder / "scheduler/scheduler_config.json", self.scheduler_config)
@@ -123,22 +131,28 @@ class LensGenerator:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        transformer: str | Path | None = None,
     ) -> "LensGenerator":
         """Read a checkpoint folder, strictly: what is missing, unexpected or mis-shaped is a ModelProblem.
 
         `dtype` is that of the transformer and of the text encoder, unless the latter is stored quantised.
+        `transformer` is a transformer in one .safetensors file, taken in place of the folder's own.
         """
         folder = Path(path)
         quiet()
-        check_files(folder)
-        check_tensors(folder)
-        transformer, vae = load_transformer(folder, dtype), load_vae(folder)
-        text_encoder = load_text_encoder(folder, cast(Any, transformer.config).selected_layer_index, dtype)
-        for part in (transformer, vae, text_encoder.model):
-            cast(nn.Module, part).to(device)
+        check_files(folder, own_transformer=transformer is not None)
+        parts = stored_transformer(folder, Path(transformer) if transformer is not None else None), stored_vae(folder)
+        check_tensors(folder, parts)
+        denoiser, vae = parts[0].load(dtype, device), parts[1].load(torch.float32, device)
+        text_encoder = load_text_encoder(folder, cast(Any, denoiser.config).selected_layer_index, dtype)
+        cast(nn.Module, text_encoder.model).to(device)
         schedule = read_json(folder / "scheduler/scheduler_config.json")
-        return cls(transformer, LatentCodec(vae), text_encoder, schedule)
+        return cls(denoiser, LatentCodec(vae), text_encoder, schedule)
 
     def _index(self) -> dict[str, Any]:
         return {
