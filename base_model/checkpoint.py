@@ -71,21 +71,23 @@ class Stored:
                 return [f"{self.where}: this is {other}"]
             problems = _config_problems(self.kind, self.config, self.where)
             state = on_meta(self.kind, self.config).state_dict()
-            return problems + compare_shapes({key: tuple(value.shape) for key, value in state.items()}, found, self.where)
+            return problems + compare_shapes(
+                {key: tuple(value.shape) for key, value in state.items()}, found, self.where
+            )
         except ModelProblem as problem:
             return [str(problem)]
         except (TypeError, ValueError, ZeroDivisionError) as error:
             return [f"{self.where}: configuration: {error}"]
 
 
-def stored_transformer(folder: Path, file: Path | None = None) -> Stored:
-    """The transformer of a checkpoint folder, or one in a single `file`.
+def stored_transformer(folder: Path, other: Path | None = None) -> Stored:
+    """The transformer of a checkpoint folder, or an `other` one: a folder of its own, or one .safetensors file.
 
-    A single file's configuration is the one it carries, else the folder's, else that of the release.
+    A single file's configuration is the one it carries, else the checkpoint folder's, else that of the release.
     """
-    where = folder / "transformer"
-    if file is None:
-        return _stored(LensTransformer, where)
+    where, file = folder / "transformer", other
+    if file is None or file.is_dir():
+        return _stored(LensTransformer, file or where)
     stored_shapes([file])
     config = stored_config(file)
     if config is None:
@@ -150,7 +152,7 @@ def load_text_encoder(folder: Path, layers: Sequence[int], dtype: torch.dtype) -
 
 
 def _stored(kind: type[nn.Module], where: Path) -> Stored:
-    return Stored(kind, where, read_json(where / "config.json"), weight_files(where, COMPONENTS[where.name]))
+    return Stored(kind, where, read_json(where / "config.json"), weight_files(where, "diffusion_pytorch_model"))
 
 
 def _not_a_folder(path: Path) -> str:

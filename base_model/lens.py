@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from base_model import buckets, flow
+from base_model import buckets, flow, lora
 from base_model.checkpoint import (
     check_files,
     check_tensors,
@@ -118,9 +118,9 @@ class LensGenerator:
         return digest(self.transformer, self.codec.vae, salt=text)
 
     def save(self, path: str | Path) -> None:
-        """Write the diffusers folder layout. Adapter layers are refused: merge or unload them first."""
+        """Write the diffusers folder layout. Adapter layers are refused: merge them, or take them away, first."""
         if any(".base_layer." in name for name in self.transformer.state_dict()):
-            raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
+            raise ModelProblem("the transformer carries adapter layers; merge_loras() before saving, or load_loras([])")
         folder = Path(path)
         quiet()
         self.transformer.save_pretrained(folder / "transformer", max_shard_size=SHARD_SIZE)
@@ -128,6 +128,17 @@ class LensGenerator:
         self.text_encoder.save(folder / "text_encoder", folder / "tokenizer")
         _write_json(folder / "scheduler/scheduler_config.json", self.scheduler_config)
         _write_json(folder / "model_index.json", self._index())
+
+    def load_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
+        """Attach exactly these LoRA files, each times its weight; no gradients. `[]` takes all of them away.
+
+        Raises ModelProblem, before anything changes, for a file that is no LoRA or does not fit.
+        """
+        lora.load_loras(self.transformer, loras)
+
+    def merge_loras(self) -> None:
+        """Fold the attached LoRAs into the weights: faster, and they can be saved and trained."""
+        lora.merge(self.transformer)
 
     @classmethod
     def load(
@@ -141,7 +152,7 @@ class LensGenerator:
         """Read a checkpoint folder, strictly: what is missing, unexpected or mis-shaped is a ModelProblem.
 
         `dtype` is that of the transformer and of the text encoder, unless the latter is stored quantised.
-        `transformer` is a transformer in one .safetensors file, taken in place of the folder's own.
+        `transformer` is another one in place of the folder's: one .safetensors file, or a folder of its own.
         """
         folder = Path(path)
         quiet()
