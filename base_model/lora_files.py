@@ -1,7 +1,7 @@
 """LoRA files: every usual spelling read into one, one written for each program.
 
-A LoRA changes linear layers: weight + alpha / rank * B @ A, with A [rank, inputs] and B [outputs, rank]. Inside, its keys
-are `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, LAYER being the name of the layer in the model.
+A LoRA changes linear layers: weight + alpha / rank * B @ A, with A [rank, inputs] and B [outputs, rank]. Inside, its
+keys are `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, LAYER being the name of the layer in the model.
 """
 
 import json
@@ -50,6 +50,9 @@ class Lora:
     def scaled(self, weight: float) -> "Lora":
         """The same change times `weight`."""
         return replace(self, alphas={layer: alpha * weight for layer, alpha in self.alphas.items()})
+
+    def to(self, dtype: torch.dtype) -> "Lora":
+        return replace(self, tensors={key: tensor.to(dtype) for key, tensor in self.tensors.items()})
 
     def settings(self) -> dict[str, Any]:
         """The fields of peft's LoraConfig that say all of it; layers that differ from most stand in the patterns."""
@@ -143,7 +146,7 @@ def _alpha(layer: str, rank: int, settings: Mapping[str, Any]) -> float:
     from peft.utils.other import get_pattern_key
 
     pattern = settings.get("alpha_pattern") or {}
-    alpha = pattern.get(get_pattern_key(pattern, layer), settings.get("lora_alpha", rank))
+    alpha = pattern.get(get_pattern_key(list(pattern), layer), settings.get("lora_alpha", rank))
     return alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha
 
 
