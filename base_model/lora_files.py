@@ -127,13 +127,12 @@ def _write(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str
 
 def _find(path: Path) -> tuple[Path, dict[str, Any]]:
     """The file with the tensors, and peft's settings where they lie beside it."""
-    if not path.is_dir():
-        return path, {}
-    if (path / PEFT_FILE).exists():
-        return path / PEFT_FILE, read_json(path / PEFT_CONFIG)
-    if (path / DIFFUSERS_FILE).exists():
-        return path / DIFFUSERS_FILE, {}
-    raise ModelProblem(f"{path}: neither {PEFT_FILE} nor {DIFFUSERS_FILE} is there")
+    if path.is_dir():
+        names = [name for name in (PEFT_FILE, DIFFUSERS_FILE) if (path / name).exists()]
+        if not names:
+            raise ModelProblem(f"{path}: neither {PEFT_FILE} nor {DIFFUSERS_FILE} is there")
+        path = path / names[0]
+    return path, read_json(path.with_name(PEFT_CONFIG)) if path.name == PEFT_FILE else {}
 
 
 def _settings_in(file: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Weights out of safetensors files into a model, one tensor at a time, and back into one file.
 
-The model is built on the meta device, so that the peak of memory is the model and one tensor more, whatever the
-dtype in the files.
+The model is built on the meta device, so that the peak of memory is the model and little more, whatever the dtype
+in the files.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +20,9 @@ from base_model.files import named_problems, raise_if, stored_metadata
 
 SHARD_SIZE = "4GB"
 """Of saved transformers: the released size makes five files in fp32 and three in bf16."""
+
+READ_AT_ONCE = 2**23
+"""Numbers, give or take one tensor: 32 MB in fp32."""
 
 CONFIG_KEY = "config"
 """Where a transformer in one file keeps its configuration, as JSON, in the file's metadata."""
@@ -66,12 +70,25 @@ def stored_config(path: Path) -> dict[str, Any] | None:
 
 def _stream(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
     for path in files:
-        with safe_open(path, framework="pt") as stored:
-            keys = list(stored.keys())
-        for key in keys:
-            # Opened anew each time: what was read of an open file stays in memory until it is closed.
+        for portion in _portions(path):
+            # Opened anew for each: what was read of an open file stays in memory until it is closed.
             with safe_open(path, framework="pt") as stored:
-                yield without_prefix(key), stored.get_tensor(key)
+                for key in portion:
+                    yield without_prefix(key), stored.get_tensor(key)
+
+
+def _portions(path: Path) -> Iterator[list[str]]:
+    """The keys of a file, so many at a time that their tensors have about READ_AT_ONCE numbers."""
+    with safe_open(path, framework="pt") as stored:
+        sizes = {key: math.prod(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+    portion, total = [], 0
+    for key, size in sizes.items():
+        portion.append(key)
+        total += size
+        if total >= READ_AT_ONCE:
+            yield portion
+            portion, total = [], 0
+    yield portion
 
 
 def _is_finite(tensor: Tensor) -> bool:
