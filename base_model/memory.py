@@ -124,7 +124,9 @@ def decoding_bytes(vae: Any, size: Size, *, tiled: bool) -> int:
 
 
 def _model(config: dict[str, Any], dtype: torch.dtype) -> LensTransformer:
-    return nn.Module.to(on_meta(LensTransformer, config), dtype)
+    model = on_meta(LensTransformer, config)
+    nn.Module.to(model, dtype)
+    return model
 
 
 def _inputs(model: LensTransformer, dtype: torch.dtype, batch: Batch) -> tuple[Any, ...]:
