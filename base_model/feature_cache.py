@@ -159,7 +159,7 @@ def cache_features(
     """
     quiet()
     check_files(model, without=NOT_NEEDED)
-    layers = selected_layers(model)
+    layers = selected_layers(read_json(model / "transformer/config.json"))
     known = FeatureCache.for_model(path, model, layers) if (path / ORIGIN_FILE).exists() else None
     wanted = list(dict.fromkeys(texts))
     missing = known.missing(wanted) if known else wanted

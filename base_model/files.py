@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+
+from base_model.families import without_prefix
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SAMPLED = 65536
@@ -37,11 +39,8 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     if whole.exists():
         return [whole]
     if not index.exists():
-        if pickles := sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES):
-            raise ModelProblem(
-                f"{folder}: {', '.join(pickles)} is a pickle, which may run code when opened; not read; "
-                f"convert it to {whole.name}"
-            )
+        for path in sorted(folder.glob("*")):
+            refuse_pickle(path)
         raise ModelProblem(f"{folder}: neither {whole.name} nor {index.name} is there")
     shards = sorted(set(read_json(index).get("weight_map", {}).values()))
     for shard in shards:
@@ -52,16 +51,38 @@ def weight_files(folder: Path, stem: str) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
-def stored_shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """Shape by key over safetensors files; only their headers are read."""
+def refuse_pickle(path: Path) -> None:
+    """Raise where a file's name says that it is a pickle."""
+    if path.suffix in PICKLES:
+        raise ModelProblem(
+            f"{path}: {path.name} is a pickle, which may run code when opened; not read; convert it to safetensors"
+        )
+
+
+def stored_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Shape by key over safetensors files, keys without the prefixes of other programs; only headers are read."""
     shapes = {}
     for path in files:
+        refuse_pickle(path)
         try:
             with safe_open(path, framework="pt") as stored:
-                shapes.update({key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()})  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelProblem(f"{path}: not a whole safetensors file: {error}") from error
+                shapes |= {without_prefix(key): tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+        except FileNotFoundError as error:
+            raise ModelProblem(f"{path}: no such file") from error
+        except (SafetensorError, OSError) as error:
+            raise ModelProblem(f"{path}: not a whole safetensors file: {error}; {_fix(path)}") from error
     return shapes
+
+
+def stored_metadata(path: Path) -> dict[str, str]:
+    """The texts that a safetensors file carries beside its tensors."""
+    with safe_open(path, framework="pt") as stored:
+        return stored.metadata() or {}
+
+
+def named_problems(kinds: Mapping[str, Sequence[str]], where: str | Path) -> list[str]:
+    """One line for each kind of problem that has names, with their number."""
+    return [f"{where}: {len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
 
 
 def compare_shapes(
@@ -78,7 +99,7 @@ def compare_shapes(
         "unexpected": [key for key in found if key not in wanted],
         "of another shape": differing,
     }
-    return [f"{where}: {len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    return named_problems(kinds, where)
 
 
 def digest(*modules: nn.Module, salt: str = "") -> str:
@@ -96,7 +117,18 @@ def digest(*modules: nn.Module, salt: str = "") -> str:
     return total.hexdigest()
 
 
-def raise_if(where: str | Path, problems: list[str]) -> None:
+def raise_if(where: str | Path, problems: Sequence[str], what: str = "a Lens checkpoint") -> None:
     """Raise one ModelProblem with all the lines, if there are any."""
     if problems:
-        raise ModelProblem("\n  ".join([f"{where}: not a Lens checkpoint that can be used:", *problems]))
+        raise ModelProblem("\n  ".join([f"{where}: not {what} that can be used:", *problems]))
+
+
+def _fix(path: Path) -> str:
+    """What to do about a file that is no safetensors file, told from its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a git-lfs pointer: run `git lfs pull` in its folder"
+    if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return "it is a text file: hand in the weights themselves"
+    return "copy or download it again"

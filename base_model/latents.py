@@ -5,6 +5,7 @@ The channel of a token is c * 4 + row offset * 2 + column offset; tokens are in 
 by the autoencoder's BatchNorm statistics after the patches are made.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +27,7 @@ class LatentCodec:
         config = cast(Any, vae.config)
         if tuple(config.patch_size) != (2, 2):
             raise ValueError(f"vae patch_size: {list(config.patch_size)}; only [2, 2] is supported")
-        self.size_multiple = 2 * 2 ** (len(config.block_out_channels) - 1)
+        self.size_multiple = size_multiple(config)
         self.channels = 4 * config.latent_channels
         self._eps = config.batch_norm_eps
 
@@ -67,6 +68,11 @@ class LatentCodec:
         norm = self.vae.bn
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         return mean.float(), torch.sqrt(variance.float() + self._eps)
+
+
+def size_multiple(vae_config: Mapping[str, Any]) -> int:
+    """The side of one token in pixels: two latent positions, each halved once a level of the autoencoder."""
+    return 2 ** len(vae_config["block_out_channels"])
 
 
 def patchify(z_BchW: Tensor) -> Tensor:

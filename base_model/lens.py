@@ -13,21 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from base_model import buckets, flow
+from base_model import buckets, flow, lora
 from base_model.checkpoint import (
     check_files,
     check_tensors,
     load_text_encoder,
-    load_transformer,
-    load_vae,
     quiet,
     selected_layers,
+    stored_transformer,
+    stored_vae,
 )
 from base_model.feature_cache import FeatureCache
 from base_model.files import ModelProblem, digest, raise_if, read_json
 from base_model.latents import LatentCodec
 from base_model.text_features import TextEncoder, TextFeatures
 from base_model.transformer import LensTransformer
+from base_model.weights import SHARD_SIZE
 from lens_core.records import Size
 
 LORA_TARGETS = ["attn.img_qkv", "attn.txt_qkv", "attn.to_out.0", "attn.to_add_out"]
@@ -119,20 +120,31 @@ class LensGenerator:
         return digest(self.transformer, self.codec.vae, salt=text)
 
     def save(self, path: str | Path) -> None:
-        """Write the diffusers folder layout. Adapter layers are refused: merge or unload them first."""
+        """Write the diffusers folder layout. Adapter layers are refused: merge them, or take them away, first."""
         if isinstance(self.text_encoder, FeatureCache):
             raise ModelProblem(
                 "features: opened without its text encoder; open it without `features` to save all of it"
             )
         if any(".base_layer." in name for name in self.transformer.state_dict()):
-            raise ModelProblem("the transformer carries adapter layers; merge or unload them before saving it")
+            raise ModelProblem("the transformer carries adapter layers; merge_loras() before saving, or load_loras([])")
         folder = Path(path)
         quiet()
-        self.transformer.save_pretrained(folder / "transformer")
+        self.transformer.save_pretrained(folder / "transformer", max_shard_size=SHARD_SIZE)
         self.codec.vae.save_pretrained(folder / "vae")
         self.text_encoder.save(folder / "text_encoder", folder / "tokenizer")
         _write_json(folder / "scheduler/scheduler_config.json", self.scheduler_config)
         _write_json(folder / "model_index.json", _index(self.text_encoder))
+
+    def load_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
+        """Attach exactly these LoRA files, each times its weight; no gradients. `[]` takes all of them away.
+
+        Raises ModelProblem, before anything changes, for a file that is no LoRA or does not fit.
+        """
+        lora.load_loras(self.transformer, loras)
+
+    def merge_loras(self) -> None:
+        """Fold the attached LoRAs into the weights: faster, and they can be saved and trained."""
+        lora.merge(self.transformer)
 
     @classmethod
     def load(
@@ -141,24 +153,26 @@ class LensGenerator:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
+        transformer: str | Path | None = None,
         features: str | Path | None = None,
     ) -> "LensGenerator":
         """Read a checkpoint folder, strictly: what is missing, unexpected or mis-shaped is a ModelProblem.
 
-        `dtype` is that of the transformer. The text encoder keeps the one it is stored in; with `features`, the
-        folder of a feature cache, it is not read at all.
+        `dtype` is that of the transformer. `transformer` is another one in place of the folder's: one .safetensors
+        file, or a folder of its own. The text encoder keeps the dtype it is stored in; with `features`, the folder
+        of a feature cache, it is not read at all.
         """
         folder = Path(path)
         quiet()
-        check_files(folder, without=("text_encoder", "tokenizer") if features else ())
-        check_tensors(folder)
-        layers = selected_layers(folder)
+        left_out = ["transformer"] * (transformer is not None) + ["text_encoder", "tokenizer"] * (features is not None)
+        check_files(folder, without=left_out)
+        parts = stored_transformer(folder, Path(transformer) if transformer is not None else None), stored_vae(folder)
+        check_tensors(folder, parts)
+        layers = selected_layers(parts[0].config)
         cache = FeatureCache.for_model(Path(features), folder, layers) if features else None
-        transformer, vae = load_transformer(folder, dtype), load_vae(folder)
-        for part in (transformer, vae):
-            cast(nn.Module, part).to(device)
+        denoiser, vae = parts[0].load(dtype, device), parts[1].load(torch.float32, device)
         schedule = read_json(folder / "scheduler/scheduler_config.json")
-        return cls(transformer, LatentCodec(vae), cache or load_text_encoder(folder, layers, device), schedule)
+        return cls(denoiser, LatentCodec(vae), cache or load_text_encoder(folder, layers, device), schedule)
 
 
 def _index(text_encoder: TextEncoder) -> dict[str, Any]:

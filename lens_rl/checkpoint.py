@@ -2,7 +2,7 @@
 
     step-000120/
       transformer/          the ema weights in diffusers layout (full fine-tuning), or
-      lora/                 the ema adapter under peft's keys
+      lora/                 the ema adapter as peft loads it
       training/             roles.safetensors, optimizer.safetensors, state.json
 
 Random streams need no saving: each is a function of the run's seed, its name and the step.
@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from base_model.generator import Generator
+from base_model.lora_files import write_for_peft
+from base_model.weights import SHARD_SIZE
 from lens_core.runs import RunFolder, RunProblem, whole_folder
 from lens_rl.policy import LoraPolicy, Policy
 
@@ -31,11 +33,9 @@ def save(folder: RunFolder, step: int, policy: Policy, optimizer: torch.optim.Op
         (training / "state.json").write_text(json.dumps({"step": step}))
         with policy.role("ema"):
             if isinstance(policy, LoraPolicy):
-                (draft / "lora").mkdir()
-                save_file(_plain(policy.adapter("ema")), draft / "lora" / "adapter_model.safetensors")
-                policy.config.save_pretrained(str(draft / "lora"))
+                write_for_peft(policy.adapter("ema"), draft / "lora")
             else:
-                cast(Any, generator.trainable).save_pretrained(draft / "transformer")
+                cast(Any, generator.trainable).save_pretrained(draft / "transformer", max_shard_size=SHARD_SIZE)
 
 
 def load(folder: RunFolder, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> None:

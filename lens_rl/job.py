@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -107,6 +107,8 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     )
     generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
     check_sizes(recipe, generator.size_multiple)
+    if recipe.gradient_checkpointing:
+        cast(Any, generator.trainable).enable_gradient_checkpointing()
     judge = RubricJudge(
         backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
     )

@@ -1,26 +1,31 @@
 """What a recipe will do, before it does anything: pictures, verdicts, forwards, memory."""
 
-import json
+import math
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
 
 import torch
 
+from base_model.checkpoint import stored_transformer, stored_vae
+from base_model.latents import size_multiple
 from base_model.lens import LORA_TARGETS
-from base_model.transformer import LensTransformer
+from base_model.memory import Batch, Memory, training_memory
+from lens_core.doors import PREFIX
 from lens_core.recipes import RecipeProblem
 from lens_rl.learning import timesteps_per_image
-from lens_rl.models import model_folder
+from lens_rl.models import resolve
 from lens_rl.recipe import RlRecipe
 
-ROLES_THAT_TRAIN = 3
-"""current, old and ema; the reference is kept beside them only where all weights train."""
-ADAM_MOMENTS = 2
+TEXT_TOKENS = 64
+"""Of a prompt, for the count of memory: what a text adds is little beside its picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Counts of one run. `weights_gib` is None where the model folder does not say."""
+    """Counts of one run. Memory is that of the transformer, and None where the model does not say.
+
+    `weights_gib` holds weights, roles, gradients and moments; `activations_gib` is what one batch adds to them.
+    """
 
     steps: int
     images_per_step: int
@@ -30,6 +35,7 @@ class Plan:
     evaluation_images: int
     forwards_per_image: float
     weights_gib: float | None
+    activations_gib: float | None
 
 
 def make_plan(recipe: RlRecipe, criteria_per_image: float) -> Plan:
@@ -42,6 +48,7 @@ def make_plan(recipe: RlRecipe, criteria_per_image: float) -> Plan:
     )
     images = recipe.steps * images_per_step
     per_timestep = 4 + (recipe.nft.kl_weight > 0)
+    memory = _memory(recipe)
     return Plan(
         steps=recipe.steps,
         images_per_step=images_per_step,
@@ -51,27 +58,30 @@ def make_plan(recipe: RlRecipe, criteria_per_image: float) -> Plan:
         evaluation_images=evaluation_images,
         forwards_per_image=recipe.rollout.num_steps
         + timesteps_per_image(recipe.nft, recipe.rollout.num_steps) * per_timestep,
-        weights_gib=_weights_gib(recipe),
+        weights_gib=(memory.weights + memory.trained) / 2**30 if memory else None,
+        activations_gib=memory.activations / 2**30 if memory else None,
     )
 
 
-def _weights_gib(recipe: RlRecipe) -> float | None:
-    """Memory of weights, roles, gradients and optimiser in fp32 (LoRA: the frozen base as stored)."""
-    file = model_folder(recipe.model) / "transformer" / "config.json"
-    if not file.is_file():
+def _memory(recipe: RlRecipe) -> Memory | None:
+    """Of training on one batch of the largest size, the text encoder and the autoencoder not counted."""
+    try:
+        source = resolve(recipe.model)
+    except RecipeProblem:
+        return None  # the check of the model says why
+    if source.base.startswith(PREFIX):
         return None
     try:
-        with torch.device("meta"):
-            module = cast(Any, LensTransformer).from_config(json.loads(file.read_text()))
+        config = stored_transformer(Path(source.base), source.transformer).config
+        side = size_multiple(stored_vae(Path(source.base)).config)
+        height, width = max(recipe.rollout.sizes, key=math.prod)
+        return training_memory(
+            config,
+            torch.bfloat16 if recipe.precision == "bf16" else torch.float32,
+            Batch(recipe.rollout.batch_size, (height // side, width // side), TEXT_TOKENS),
+            lora_rank=recipe.policy.rank if recipe.policy.kind == "lora" else None,
+            targets=LORA_TARGETS,
+            checkpointing=recipe.gradient_checkpointing,
+        )
     except (ValueError, TypeError, KeyError) as error:
-        raise RecipeProblem(f"model: {file} does not describe a Lens transformer: {error}") from error
-    base = sum(parameter.numel() for parameter in module.parameters())
-    if recipe.policy.kind == "full":
-        return base * 4 * (ROLES_THAT_TRAIN + 1 + 1 + ADAM_MOMENTS) / 2**30
-    adapter = sum(
-        recipe.policy.rank * (part.in_features + part.out_features)
-        for name, part in module.named_modules()
-        if isinstance(part, torch.nn.Linear) and name.endswith(tuple(LORA_TARGETS))
-    )
-    width = 2 if recipe.precision == "bf16" else 4
-    return (base * width + adapter * 4 * (ROLES_THAT_TRAIN + 1 + ADAM_MOMENTS)) / 2**30
+        raise RecipeProblem(f"model: {source.base} does not describe a Lens transformer: {error}") from error

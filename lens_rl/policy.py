@@ -6,13 +6,14 @@ the current ones are.
 """
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from base_model import lora
+from base_model.lora_files import Lora
 from base_model.parameter_sets import blend, exchange
 from lens_core.seeds import seed_of
 
@@ -91,24 +92,17 @@ class LoraPolicy:
     """Low-rank adapters train; roles are peft adapters on one backbone, the reference is none."""
 
     def __init__(self, module: nn.Module, targets: list[str], *, rank: int, alpha: int):
-        from peft import LoraConfig, inject_adapter_in_model
-        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft import LoraConfig
 
         module.requires_grad_(False)
-        self.config = LoraConfig(
+        config = LoraConfig(
             r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian", lora_dropout=0.0
         )
-        with warnings.catch_warnings():
-            # peft warns of several adapters on one model; several is the point here.
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for role in ("current", "old", "ema"):
-                inject_adapter_in_model(self.config, module, adapter_name=role)
-        self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
-        self._weights = {role: _adapter_weights(module, role) for role in ("current", "old", "ema")}
-        for weights in self._weights.values():
-            for weight in weights.values():
-                # peft gives adapters the dtype of their layer; a bf16 weight would swallow most updates.
-                weight.data = weight.data.float()
+        for role in ("current", "old", "ema"):
+            lora.inject(module, config, role)
+        self._module = module
+        self._layers = lora.lora_layers(module)
+        self._weights = {role: lora.adapter_weights(module, role) for role in ("current", "old", "ema")}
         for role in ("old", "ema"):
             blend(list(self._weights[role].values()), self.parameters(), 0.0)
         self._activate("current")
@@ -140,9 +134,9 @@ class LoraPolicy:
             for name, weight in weights.items():
                 weight.copy_(tensors[f"{role}/{name}"])
 
-    def adapter(self, role: Role) -> dict[str, Tensor]:
-        """One role's adapter under peft's key names without the adapter's own."""
-        return {name: weight.detach() for name, weight in self._weights[role].items()}
+    def adapter(self, role: Role) -> Lora:
+        """One role's LoRA."""
+        return lora.adapter(self._module, role)
 
     def _activate(self, role: Role) -> None:
         for layer in self._layers:
@@ -163,12 +157,3 @@ def make_policy(module: nn.Module, targets: list[str], *, kind: str, rank: int, 
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "lora"))
         return LoraPolicy(module, targets, rank=rank, alpha=alpha)
-
-
-def _adapter_weights(module: nn.Module, role: str) -> dict[str, nn.Parameter]:
-    marked = f".{role}."
-    return {
-        name.replace(marked, "."): parameter
-        for name, parameter in module.named_parameters()
-        if marked in name and "lora_" in name
-    }

@@ -159,6 +159,8 @@ class RlRecipe(Strict):
     """CPU threads of the model; 0 leaves torch's choice."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the forward; bf16 keeps in fp32 whatever trains."""
+    gradient_checkpointing: bool = False
+    """Keep only the input of each block and run the block again in the backward pass: little memory, more time."""
     save_every: Count = 20
     prompts: Prompts
     rubric: RubricChoice

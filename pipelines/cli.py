@@ -145,6 +145,32 @@ def report(
 
 @app.command()
 @problems_explained
+def export(
+    run: Annotated[str, typer.Argument(help="A run folder, or any model: 'lens + style.safetensors * 0.8'.")],
+    out: Annotated[Path, typer.Option(help="What to write: a new folder, or FILE.safetensors for single-file.")],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="diffusers: a whole model folder; merged: its transformer alone; single-file: the transformer as one "
+            "file; lora: the LoRA as diffusers and as ComfyUI read it.",
+        ),
+    ] = "diffusers",
+    step: Annotated[int | None, typer.Option(min=0, help="Checkpoint of a run; the best if not given.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32 or bf16; as stored if not given.")] = None,
+) -> None:
+    """Write what a run has learned as files that other programs load.
+
+    Example: lens-rl export runs/lens-seed0 --format lora --out lens-lora
+    """
+    from pipelines.export import export as write
+
+    for file in write(run, format_, out, step=step, dtype=dtype):
+        print(file)
+
+
+@app.command()
+@problems_explained
 def prompts(
     tree: Annotated[str, typer.Argument(help="A tree's name (shapes) or the path of a YAML file.")] = "shapes",
     count: Annotated[int, typer.Option("-n", min=1, help="How many prompts to draw.")] = 10,

@@ -54,7 +54,6 @@ def dry_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
 
 def print_plan(recipe: RlRecipe, plan: Plan, console: Console) -> None:
     table = Table(title=f"Plan of {recipe.name}", show_header=False)
-    memory = "the model folder does not say" if plan.weights_gib is None else f"{plan.weights_gib:.2f} GiB"
     for name, value in (
         ("steps", f"{plan.steps}"),
         ("images a step", f"{plan.images_per_step:,} ({recipe.prompts.per_step} x {recipe.rollout.images_per_prompt})"),
@@ -63,10 +62,15 @@ def print_plan(recipe: RlRecipe, plan: Plan, console: Console) -> None:
         ("criteria an image", f"{plan.criteria_per_image:.1f}"),
         ("verdicts in all", f"{plan.verdicts:,}"),
         ("forwards an image", f"{plan.forwards_per_image:.0f} (a backward counts two)"),
-        ("weights and optimiser", memory),
+        ("weights and optimiser", _gib(plan.weights_gib)),
+        ("activations of a batch", _gib(plan.activations_gib)),
     ):
         table.add_row(name, value)
     console.print(table)
+
+
+def _gib(size: float | None) -> str:
+    return "the model does not say" if size is None else f"{size:.2f} GiB"
 
 
 def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:

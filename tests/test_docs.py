@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 import typer
+from peft import LoraConfig
 from typer.testing import CliRunner
 
+from base_model import lora
+from base_model.checkpoint import stored_transformer
+from base_model.lens import LORA_TARGETS
+from base_model.lora_files import write_for_comfyui
+from base_model.weights import save_in_one_file
+from lens_rl.models import EMBEDDED
 from pipelines.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -59,16 +66,31 @@ def write_files(folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text(line.replace("red circle", f"red circle of the {split} kind") + "\n")
 
 
+def write_models(folder: Path) -> None:
+    """The models that the pages name: the embedded one under the names of the large ones, and LoRAs for it."""
+    (folder / "checkpoints").mkdir()
+    for name in ("Lens", "Lens-Base"):
+        (folder / "checkpoints" / name).symlink_to(EMBEDDED["shapes"])
+    transformer = stored_transformer(EMBEDDED["shapes"]).load(None)
+    save_in_one_file(transformer, folder / "lens-bf16.safetensors")
+    lora.inject(transformer, LoraConfig(r=2, target_modules=LORA_TARGETS), "style")
+    for name in ("style", "light"):
+        write_for_comfyui(lora.adapter(transformer, "style"), folder).rename(folder / f"{name}.safetensors")
+
+
 @pytest.mark.parametrize("page, words", COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS])
 def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     write_files(tmp_path)
+    if page == "docs/load-and-export.md":
+        write_models(tmp_path)
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb in PARSED_ONLY:
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
         return
-    arguments = ["shapes" if word.startswith("runs/") else word for word in arguments]
+    run = "shapes + style.safetensors" if verb == "export" else "shapes"
+    arguments = [run if word.startswith("runs/") else word for word in arguments]
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output
 

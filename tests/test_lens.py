@@ -277,7 +277,7 @@ def test_adapters_are_not_saved_unseen(tmp_path):
 
     adapted = build()
     adapted.transformer.add_adapter(LoraConfig(r=2, target_modules=adapted.lora_targets))
-    with pytest.raises(ModelProblem, match="merge or unload"):
+    with pytest.raises(ModelProblem, match="merge_loras"):
         adapted.save(tmp_path)
 
 
