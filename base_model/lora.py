@@ -32,7 +32,7 @@ def load_loras(module: nn.Module, loras: Sequence[tuple[str | Path, float]]) -> 
 
 
 def attach(module: nn.Module, lora: Lora, name: str, weight: float = 1.0) -> None:
-    """Add a LoRA that fits under a name of its own, frozen, times `weight`."""
+    """Add a LoRA that fits, under a name of its own, times `weight`."""
     from peft import LoraConfig, set_peft_model_state_dict
 
     inject(module, LoraConfig(**lora.settings()), name)
@@ -45,12 +45,15 @@ def inject(module: nn.Module, config: "LoraConfig", name: str) -> None:
     """Add new adapter layers to a module under a name, in fp32: bf16 would swallow most small changes."""
     from peft import inject_adapter_in_model
 
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with warnings.catch_warnings():
         # peft warns of several adapters on one model; several is the point here.
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         inject_adapter_in_model(config, module, adapter_name=name)
     for weight in adapter_weights(module, name).values():
         weight.data = weight.data.float()
+    for parameter in trained:  # peft freezes them; whether the others train is for the caller to say
+        parameter.requires_grad_(True)
 
 
 def activate(module: nn.Module, names: Sequence[str]) -> None:

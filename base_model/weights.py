@@ -6,7 +6,7 @@ in the files.
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,7 +24,7 @@ SHARD_SIZE = "4GB"
 READ_AT_ONCE = 2**23
 """Numbers, give or take one tensor: 32 MB in fp32."""
 
-CONFIG_KEY = "config"
+CONFIG_KEY = "lens_config"
 """Where a transformer in one file keeps its configuration, as JSON, in the file's metadata."""
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -37,7 +37,7 @@ def on_meta(kind: type[Model], config: dict[str, Any]) -> Model:
 
 
 def fill(
-    model: Model, files: Iterable[Path], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    model: Model, files: Sequence[Path], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Model:
     """Give a model on the meta device the weights of `files`, in `dtype` (None: as stored), on `device`.
 

@@ -153,6 +153,7 @@ def test_taking_them_away_leaves_the_model_to_the_bit(tmp_path):
     assert not torch.equal(predict(generator), bare)
     generator.load_loras([])
     assert torch.equal(predict(generator), bare)
+    assert all(parameter.requires_grad for parameter in generator.transformer.parameters())
     generator.save(tmp_path / "model")
 
 
