@@ -28,11 +28,20 @@ TRAINING_BUCKETS: dict[int, tuple[Size, ...]] = {
 }
 """Base side -> its nine training sizes; 27 in all, every side a multiple of 32."""
 
+SMALL_SQUARES = {4: 20, 8: 32}
+"""Size multiple -> usual side of the small models that have it."""
+
 
 def tokens(size: Size, multiple: int = 16) -> int:
     """How many latent tokens an image of this size has, `multiple` pixels a side each."""
     height, width = grid(size, multiple)
     return height * width
+
+
+def usual_size(multiple: int = 16) -> Size:
+    """The square to draw where no size is given: 1024 pixels, less for models of small tokens."""
+    side = SMALL_SQUARES.get(multiple, 1024 // multiple * multiple)
+    return side, side
 
 
 def grid(size: Size, multiple: int = 16) -> tuple[int, int]:

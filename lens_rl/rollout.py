@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from base_model.generator import Features, Generator
-from base_model.pipeline import sample
+from base_model.sampling import sample
 from lens_core.records import Prompt, Sample, Size
 from lens_core.seeds import seed_of
 
