@@ -56,10 +56,15 @@ def check_size(size: Size, multiple: int = 16) -> None:
         return
     if len(size) != 2:
         raise ValueError(f"size {size!r}: a size is (height, width) in pixels")
-    down = tuple(max(multiple, side // multiple * multiple) for side in size)
-    up = tuple(max(multiple, math.ceil(side / multiple) * multiple) for side in size)
-    nearest = " and ".join(str(valid) for valid in dict.fromkeys((down, up)))
+    nearest = " and ".join(str(valid) for valid in nearest_sizes(size, multiple))
     raise ValueError(f"size {tuple(size)}: height and width must be multiples of {multiple}; nearest valid: {nearest}")
+
+
+def nearest_sizes(size: Size, multiple: int = 16) -> list[Size]:
+    """The next smaller and the next larger size whose sides are multiples; one, where they are the same."""
+    height, width = (max(multiple, side // multiple * multiple) for side in size)
+    taller, wider = (max(multiple, math.ceil(side / multiple) * multiple) for side in size)
+    return list(dict.fromkeys([(height, width), (taller, wider)]))
 
 
 def nearest_bucket(aspect: float, buckets: Iterable[Size]) -> Size:

@@ -65,7 +65,8 @@ class LensGenerator:
         return self.transformer.img_in.weight.dtype
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
-        bring(self.text_encoder.model)
+        if isinstance(self.text_encoder, TextEncoder):
+            bring(self.text_encoder.model)
         return self.text_encoder.encode(texts).to(self.device, self.dtype)
 
     def select(self, features: TextFeatures, index_B: Tensor | Sequence[int]) -> TextFeatures:

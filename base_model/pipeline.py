@@ -39,7 +39,7 @@ class LensPipeline(DiffusionPipeline):
     >>> pipe = LensPipeline.from_pretrained("Lens", torch_dtype=torch.bfloat16).to("cuda")
     >>> pipe("a red circle", generator=torch.Generator("cuda").manual_seed(7)).images[0].save("circle.png")
 
-    Parts may be exchanged (`pipe.transformer = torch.compile(pipe.transformer)`).
+    Transformer, autoencoder and scheduler may be exchanged (`pipe.transformer = torch.compile(pipe.transformer)`).
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->vae"
@@ -52,11 +52,15 @@ class LensPipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerFast,
         transformer: LensTransformer,
         template: TextTemplate | None = None,
+        lens: LensGenerator | None = None,
     ):
+        """Of the parts, with the released text template if none is given; or over `lens`, which has these parts."""
         super().__init__()
-        layers = cast(Any, transformer.config).selected_layer_index
-        encoder = TextEncoder(text_encoder, tokenizer, layers, template)
-        self._lens = LensGenerator(transformer, LatentCodec(vae), encoder, dict(scheduler.config))
+        if lens is None:
+            layers = cast(Any, transformer.config).selected_layer_index
+            encoder = TextEncoder(text_encoder, tokenizer, layers, template)
+            lens = LensGenerator(transformer, LatentCodec(vae), encoder, dict(scheduler.config))
+        self._lens = lens
         self.register_modules(
             scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer
         )
@@ -65,38 +69,46 @@ class LensPipeline(DiffusionPipeline):
     def from_generator(cls, lens: LensGenerator) -> "LensPipeline":
         """The pipeline over a generator at hand, such as that of a finished run."""
         encoder = lens.text_encoder
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(lens.scheduler_config)
-        pipe = cls(
-            cast(Any, scheduler), lens.codec.vae, encoder.model, encoder.tokenizer, lens.transformer, encoder.template
+        return cls(
+            scheduler=cast(Any, FlowMatchEulerDiscreteScheduler.from_config(lens.scheduler_config)),
+            vae=lens.codec.vae,
+            text_encoder=cast(Any, getattr(encoder, "model", None)),
+            tokenizer=cast(Any, getattr(encoder, "tokenizer", None)),
+            transformer=lens.transformer,
+            lens=lens,
         )
-        pipe._lens = lens
-        return pipe
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, torch_dtype: torch.dtype | None = None, dtype: torch.dtype | None = None
+        cls,
+        path: str | Path,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> "LensPipeline":
-        """The pipeline of a checkpoint folder, on the CPU.
+        """The pipeline of a checkpoint folder, on the CPU; `options` are those of `LensGenerator.load`.
 
-        `dtype`, which diffusers used to call `torch_dtype`, is that of transformer and text encoder: fp32 if not
-        given. The autoencoder is fp32 in any case. Raises ModelProblem, which names all that is wrong.
+        `dtype`, which diffusers used to call `torch_dtype`, is fp32 if not given. The autoencoder is fp32 in any
+        case. Raises ModelProblem, which names all that is wrong.
         """
-        return cls.from_generator(LensGenerator.load(path, dtype=dtype or torch_dtype or torch.float32))
+        return cls.from_generator(LensGenerator.load(path, dtype=dtype or torch_dtype or torch.float32, **options))
 
     def save_pretrained(self, path: str | Path) -> None:
         """The folder that `from_pretrained` reads: the released layout, safetensors only."""
         self._in_place().save(path)
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None, **options: Any) -> "LensPipeline":
-        """Move to a device, to a dtype, or both, in place; the autoencoder stays fp32, a quantised encoder as it is."""
+        """Move to a device, to a dtype, or both, in place.
+
+        The dtype is the transformer's: the autoencoder stays fp32, the text encoder as it was loaded.
+        """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if device is not None:
             super().to(device, **options)
         if dtype is not None:
             self.transformer.to(dtype=dtype)
-            if not hasattr(self.text_encoder.config, "quantization_config"):
-                self.text_encoder.to(dtype=dtype)
         return self
 
     def enable_vae_tiling(self) -> None:
@@ -147,8 +159,8 @@ class LensPipeline(DiffusionPipeline):
         num_prompts = _count(prompt, prompt_embeds)
         shape = (num_prompts * num_images_per_prompt, buckets.tokens(size, lens.size_multiple), lens.codec.channels)
         sigmas = lens.sigmas(num_inference_steps, size)
-        against = _one_each(negative_prompt, num_prompts)
-        _check_choices(sampler, output_type, callback_on_step_end_tensor_inputs)
+        against = _one_each(negative_prompt, negative_prompt_embeds, num_prompts)
+        _check_choices(sampler, output_type, callback_on_step_end_tensor_inputs, num_images_per_prompt)
         _check_noise(generator, latents, shape)
 
         rows = [row for row in range(num_prompts) for _ in range(num_images_per_prompt)]
@@ -156,6 +168,7 @@ class LensPipeline(DiffusionPipeline):
         negative = negative_prompt_embeds
         if negative is None and guidance_scale != 1:
             negative = negative_features(lens, against)
+        bring(self.transformer)
 
         with cast(Any, self).progress_bar(total=num_inference_steps) as bar:
             x_BNC = denoise(
@@ -175,16 +188,19 @@ class LensPipeline(DiffusionPipeline):
 
     def _in_place(self) -> LensGenerator:
         """The generator over the parts that stand here now."""
+        lens, stored = self._lens, self._lens.scheduler_config
         if not isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
             raise ValueError(
                 f"scheduler: {type(self.scheduler).__name__} cannot be used; it only says how sigmas are spaced, by a "
                 "FlowMatchEulerDiscreteScheduler; for steps of second order there is sampler='multistep2'"
             )
-        stored = self._lens.scheduler_config
+        if self.text_encoder is not getattr(lens.text_encoder, "model", None):
+            raise ValueError("text_encoder: cannot be exchanged; make another LensPipeline with it")
         if any(self.scheduler.config.get(name) != value for name, value in stored.items() if name[0] != "_"):
-            self._lens.scheduler_config = dict(self.scheduler.config)
-        self._lens.trainable, self._lens.codec.vae = self.transformer, self.vae
-        return self._lens
+            lens.scheduler_config = dict(self.scheduler.config)
+        lens.transformer = lens.trainable = self.transformer
+        lens.codec.vae = self.vae
+        return lens
 
     def _size(self, height: int | None, width: int | None) -> Size:
         multiple = self._lens.size_multiple
@@ -194,12 +210,12 @@ class LensPipeline(DiffusionPipeline):
         return size
 
     def _rows(self, features: TextFeatures, rows: Sequence[int]) -> TextFeatures:
-        """One row of features for each picture, where the transformer works."""
-        return self._lens.select(features, rows).to(self._execution_device, self._lens.dtype)
+        """One row of features for each picture, where the transformer is."""
+        return self._lens.select(features, rows).to(self._lens.device, self._lens.dtype)
 
     def _noise(self, shape: tuple[int, ...], generator: Random | None, latents: Tensor | None) -> Tensor:
-        """Noise [B, N, C], where the transformer works and in its dtype."""
-        device, dtype = self._execution_device, self._lens.dtype
+        """Noise [B, N, C], where the transformer is and in its dtype."""
+        device, dtype = self._lens.device, self._lens.dtype
         return randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device, dtype)
 
     def _after_step(
@@ -220,7 +236,7 @@ class LensPipeline(DiffusionPipeline):
         if output_type == "pil":
             return [Image.fromarray(image) for image in self._lens.images(x_BNC, size)]
         bring(self.vae)
-        pixels = self._lens.codec.pixels(x_BNC, size) / 2 + 0.5
+        pixels = self._lens.codec.pixels(x_BNC, size) / 2 + 0.5  # in [0, 1]
         return pixels if output_type == "pt" else pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -234,19 +250,21 @@ def _count(prompt: str | Sequence[str] | None, embeds: TextFeatures | None) -> i
     return num
 
 
-def _one_each(negative: str | Sequence[str] | None, num: int) -> list[str]:
+def _one_each(negative: str | Sequence[str] | None, embeds: TextFeatures | None, num: int) -> list[str]:
     """The negative prompt of each prompt."""
-    if negative is None or isinstance(negative, str):
-        return [negative or ""] * num
-    if len(negative) != num:
-        raise ValueError(f"negative_prompt: {len(negative)} for {num} prompts; give one for all, or one each")
-    return list(negative)
+    given = [negative or ""] * num if negative is None or isinstance(negative, str) else list(negative)
+    for name, rows in (("negative_prompt", given), ("negative_prompt_embeds", embeds)):
+        if rows is not None and len(rows) != num:
+            raise ValueError(f"{name}: {len(rows)} for {num} prompts; there must be one for each")
+    return given
 
 
-def _check_choices(sampler: str, output_type: str, tensors: Sequence[str]) -> None:
+def _check_choices(sampler: str, output_type: str, tensors: Sequence[str], num_images: int) -> None:
     choose_sampler(sampler)
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"output_type: {output_type!r} is unknown; there are {', '.join(OUTPUT_TYPES)}")
+    if num_images < 1:
+        raise ValueError(f"num_images_per_prompt: {num_images}; it must be at least 1")
     if unknown := set(tensors) - {"latents"}:
         raise ValueError(f"callback_on_step_end_tensor_inputs: {', '.join(sorted(unknown))}; there is only latents")
 
