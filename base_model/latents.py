@@ -53,7 +53,7 @@ class LatentCodec:
         """Normalised tokens [B, N, C] -> pixels [B, 3, H, W], fp32, clamped to [-1, 1].
 
         After `vae.enable_tiling()` a picture larger than a tile (`vae.tile_sample_min_size`) takes no more memory
-        than one, at the price of differences: a tile knows its own contrast only, not the whole picture's.
+        than one, but looks different: the decoder's group norms see a tile's contrast, not the whole picture's.
         """
         mean, deviation = self._statistics()
         x = x_BNC.to(mean.device, torch.float32) * deviation + mean
