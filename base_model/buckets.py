@@ -28,11 +28,20 @@ TRAINING_BUCKETS: dict[int, tuple[Size, ...]] = {
 }
 """Base side -> its nine training sizes; 27 in all, every side a multiple of 32."""
 
+SMALL_SQUARES = {4: 20, 8: 32}
+"""Size multiple -> usual side of the small models that have it."""
+
 
 def tokens(size: Size, multiple: int = 16) -> int:
     """How many latent tokens an image of this size has, `multiple` pixels a side each."""
     height, width = grid(size, multiple)
     return height * width
+
+
+def usual_size(multiple: int = 16) -> Size:
+    """The square to draw where no size is given: 1024 pixels, less for models of small tokens."""
+    side = SMALL_SQUARES.get(multiple, 1024 // multiple * multiple)
+    return side, side
 
 
 def grid(size: Size, multiple: int = 16) -> tuple[int, int]:
@@ -47,10 +56,15 @@ def check_size(size: Size, multiple: int = 16) -> None:
         return
     if len(size) != 2:
         raise ValueError(f"size {size!r}: a size is (height, width) in pixels")
-    down = tuple(max(multiple, side // multiple * multiple) for side in size)
-    up = tuple(max(multiple, math.ceil(side / multiple) * multiple) for side in size)
-    nearest = " and ".join(str(valid) for valid in dict.fromkeys((down, up)))
+    nearest = " and ".join(str(valid) for valid in nearest_sizes(size, multiple))
     raise ValueError(f"size {tuple(size)}: height and width must be multiples of {multiple}; nearest valid: {nearest}")
+
+
+def nearest_sizes(size: Size, multiple: int = 16) -> list[Size]:
+    """The next smaller and the next larger size whose sides are multiples; one, where they are the same."""
+    height, width = (max(multiple, side // multiple * multiple) for side in size)
+    taller, wider = (max(multiple, math.ceil(side / multiple) * multiple) for side in size)
+    return list(dict.fromkeys([(height, width), (taller, wider)]))
 
 
 def nearest_bucket(aspect: float, buckets: Iterable[Size]) -> Size:

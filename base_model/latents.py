@@ -14,9 +14,11 @@ from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux
 from torch import Tensor
 
 from base_model import buckets
+from base_model.tiles import decode_in_tiles
 from lens_core.records import Size
 
-PIXELS_AT_ONCE = 2**22
+PIXELS_AT_ONCE = 2**20
+"""Coded together. 1024 x 1024 pixels take some 3 GiB in the released autoencoder in fp32, besides its weights."""
 
 
 class LatentCodec:
@@ -43,20 +45,30 @@ class LatentCodec:
         mean, deviation = self._statistics()
         return (patchify(torch.cat(means)) - mean) / deviation
 
-    @torch.no_grad()
-    def decode(self, x_BNC: Tensor, size: Size, *, tiled: bool = False) -> np.ndarray:
-        """Normalised tokens [B, N, C] -> uint8 images [B, H, W, 3], clamped, and truncated as in the release.
+    def decode(self, x_BNC: Tensor, size: Size) -> np.ndarray:
+        """Normalised tokens [B, N, C] -> uint8 images [B, H, W, 3], truncated as in the release."""
+        return _to_uint8(self.pixels(x_BNC, size)).cpu().numpy()
 
-        `tiled` bounds the memory of a large picture, at the price of faint differences along the seams.
+    @torch.no_grad()
+    def pixels(self, x_BNC: Tensor, size: Size) -> Tensor:
+        """Normalised tokens [B, N, C] -> pixels [B, 3, H, W], fp32, clamped to [-1, 1].
+
+        After `vae.enable_tiling()` a picture larger than a tile (`vae.tile_sample_min_size`) takes no more memory
+        than one, but looks different: the decoder's group norms see a tile's contrast, not the whole picture's.
         """
         mean, deviation = self._statistics()
         x = x_BNC.to(mean.device, torch.float32) * deviation + mean
         z = unpatchify(x, buckets.grid(size, self.size_multiple)).to(self.vae.dtype)
-        self.vae.use_tiling = tiled
-        images = [
-            _to_uint8(cast(Any, self.vae).decode(rows, return_dict=False)[0]) for rows in z.split(_rows_at_once(size))
-        ]
-        return torch.cat(images).cpu().numpy()
+        return torch.cat([self._decode(rows).clamp(-1, 1) for rows in z.split(_rows_at_once(size))])
+
+    def _decode(self, z_BchW: Tensor) -> Tensor:
+        def whole(z: Tensor) -> Tensor:
+            return cast(Any, self.vae).decode(z, return_dict=False)[0].float()
+
+        tile = self.vae.tile_latent_min_size
+        if self.vae.use_tiling and max(z_BchW.shape[2:]) > tile:
+            return decode_in_tiles(whole, z_BchW, tile=tile, factor=self.size_multiple // 2)
+        return whole(z_BchW)
 
     def _posterior_mean(self, pixels: Tensor) -> Tensor:
         x = pixels.to(self.vae.device).permute(0, 3, 1, 2).to(self.vae.dtype) / 127.5 - 1
@@ -91,7 +103,7 @@ def unpatchify(x_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _to_uint8(pixels: Tensor) -> Tensor:
     """[B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3]; the cast truncates."""
-    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 1)
+    return ((pixels + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _rows_at_once(size: Size) -> int:

@@ -26,6 +26,7 @@ from base_model.checkpoint import (
 from base_model.feature_cache import FeatureCache
 from base_model.files import ModelProblem, digest, raise_if, read_json
 from base_model.latents import LatentCodec
+from base_model.offload import bring
 from base_model.text_features import TextEncoder, TextFeatures
 from base_model.transformer import LensTransformer
 from base_model.weights import SHARD_SIZE
@@ -74,6 +75,8 @@ class LensGenerator:
         return self.transformer.img_in.weight.dtype
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
+        if isinstance(self.text_encoder, TextEncoder):
+            bring(self.text_encoder.model)
         return self.text_encoder.encode(texts).to(self.device, self.dtype)
 
     def select(self, features: TextFeatures, index_B: Tensor | Sequence[int]) -> TextFeatures:
@@ -90,14 +93,17 @@ class LensGenerator:
 
     def noise(self, size: Size, seeds: Sequence[int]) -> Tensor:
         """Drawn on the CPU in fp32, so that a seed means the same on every device and in every dtype."""
+        bring(self.transformer)
         shape = (buckets.tokens(size, self.size_multiple), self.codec.channels)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
         return torch.stack(rows).to(self.device, self.dtype)
 
     def velocity(self, x_BNC: Tensor, sigma_B: Tensor, features: TextFeatures, size: Size) -> Tensor:
+        bring(self.transformer)
         grid = buckets.grid(size, self.size_multiple)
-        x = x_BNC.to(self.device, self.dtype)
-        return self.trainable(x, features.text_BLFD, sigma_B.to(self.device), grid, features.mask_BL)
+        x, text = x_BNC.to(self.device, self.dtype), features.to(self.device, self.dtype)
+        sigma = _rounded_as_released(sigma_B.to(self.device), self.dtype)
+        return self.trainable(x, text.text_BLFD, sigma, grid, text.mask_BL)
 
     def guide(self, cond: Tensor, uncond: Tensor, g: float) -> Tensor:
         return flow.guide_with_norm_rescale(cond, uncond, g)
@@ -109,6 +115,7 @@ class LensGenerator:
         return flow.ending_in_zero(flow.scale_sigma(flow.uniform_sigmas(num_steps), shift))
 
     def images(self, x_BNC: Tensor, size: Size) -> np.ndarray:
+        bring(self.codec.vae)
         return self.codec.decode(x_BNC, size)
 
     def latents(self, images: np.ndarray) -> Tensor:
@@ -185,6 +192,14 @@ def _index(text_encoder: TextEncoder) -> dict[str, Any]:
         "transformer": ["diffusers", "LensTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKLFlux2"],
     }
+
+
+def _rounded_as_released(sigma_B: Tensor, dtype: torch.dtype) -> Tensor:
+    """The release rounds the time 1000 * sigma to the model's dtype before it divides by 1000.
+
+    In bf16 a sigma of 0.7672 so becomes 0.7695; rounded once it would be 0.7656, another velocity.
+    """
+    return sigma_B if dtype == torch.float32 else (1000 * sigma_B).to(dtype) / 1000
 
 
 def _check_parts(transformer: LensTransformer, codec: LatentCodec, text_encoder: TextEncoder | FeatureCache) -> None:

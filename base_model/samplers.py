@@ -15,8 +15,8 @@ from torch import Tensor
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x_BNC, sigma_B) -> v_BNC."""
 
-Callback = Callable[[int, Tensor], None]
-"""(step, x_BNC): called after each step, counted from 0."""
+Callback = Callable[[int, Tensor], Tensor | None]
+"""(step, x_BNC): called after each step, counted from 0. A tensor that it returns goes on in the place of x."""
 
 Sampler = Callable[..., Tensor]
 """(velocity, x_BNC, sigmas, callback=None) -> x_BNC."""
@@ -29,8 +29,7 @@ def euler(velocity: Velocity, x: Tensor, sigmas: Tensor, callback: Callback | No
     for step, (sigma, following) in enumerate(pairwise(sigmas.tolist())):
         v = velocity(x, _each(sigma, x))
         x = (x.float() + (following - sigma) * v.float()).to(dtype)
-        if callback:
-            callback(step, x)
+        x = _heard(callback, step, x)
 
     return x
 
@@ -53,13 +52,17 @@ def multistep2(velocity: Velocity, x: Tensor, sigmas: Tensor, callback: Callback
         keep = following / sigma
         x = (keep * x.float() + (1 - keep) * target).to(dtype)
         previous_x0, previous_length = x0, length
-        if callback:
-            callback(step, x)
+        x = _heard(callback, step, x)
 
     return x
 
 
 SAMPLERS: dict[str, Sampler] = {"euler": euler, "multistep2": multistep2}
+
+
+def _heard(callback: Callback | None, step: int, x: Tensor) -> Tensor:
+    changed = callback(step, x) if callback else None
+    return x if changed is None else changed
 
 
 def _half_log_snr(sigma: float) -> float:

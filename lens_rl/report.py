@@ -1,24 +1,22 @@
 """What people look at after a run: the table, and the same prompts and seeds side by side."""
 
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
-from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from lens_core.runs import RunProblem, whole_folder
 from lens_rl.evaluation import Scores
+from lens_rl.sheet import draw_sheet
 
 NOT_KINDS = {f"validation/{name}" for name in ("reward", "diversity", "images", "verdicts", "errors")}
 
 SHEET_PROMPTS = 12
 CELL = 144
 """Pixels of the longest side of a picture on the sheet; small pictures are enlarged."""
-MARGIN, TEXT_WIDTH = 12, 260
 
 
 def held_out_table(summary: dict[str, Any]) -> Table:
@@ -68,25 +66,14 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 def contact_sheet(folder: Path, base: Scores, trained: Scores) -> Path:
     """Base and trained pictures of the first test prompts, as `contact-sheet.png` in `folder`."""
-    groups = range(min(SHEET_PROMPTS, len(base.reward_PG)))
     columns = 2 if base.reward_PG.shape[1] > 1 else 1
-    left = _first_pictures(base, columns)
-    right = _first_pictures(trained, columns)
-    width = TEXT_WIDTH + 2 * columns * (CELL + MARGIN) + 2 * MARGIN
-    sheet = Image.new("RGB", (width, (len(groups) + 1) * (CELL + MARGIN)), "#f4f4f1")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-    half = columns * (CELL + MARGIN)
-    for title, x in (("base", TEXT_WIDTH), ("trained", TEXT_WIDTH + half + MARGIN)):
-        draw.text((x, CELL // 2), title, fill="#222222", font=ImageFont.load_default(size=20))
-    for row, group in enumerate(groups, start=1):
-        top = row * (CELL + MARGIN)
-        text = left[group][0][0]
-        draw.multiline_text((MARGIN, top), "\n".join(textwrap.wrap(text, 30)), fill="#222222", font=font)
-        for pictures, x in ((left[group], TEXT_WIDTH), (right[group], TEXT_WIDTH + half + MARGIN)):
-            for column, (_, image) in enumerate(pictures):
-                sheet.paste(_enlarged(image), (x + column * (CELL + MARGIN), top))
+    left, right = _first_pictures(base, columns), _first_pictures(trained, columns)
+    rows = [
+        (left[group][0][0], [[image for _, image in side[group]] for side in (left, right)])
+        for group in range(min(SHEET_PROMPTS, len(base.reward_PG)))
+    ]
     with whole_folder(folder) as draft:
-        sheet.save(draft / "contact-sheet.png", optimize=True)
+        draw_sheet(rows, ("base", "trained"), cell=CELL).save(draft / "contact-sheet.png", optimize=True)
     return folder / "contact-sheet.png"
 
 
@@ -96,16 +83,6 @@ def _first_pictures(scores: Scores, columns: int) -> dict[int, list[tuple[str, n
         if order.index < columns:
             pictures.setdefault(order.group, []).append((order.prompt.text, sample.image))
     return pictures
-
-
-def _enlarged(image: np.ndarray) -> Image.Image:
-    """At most CELL pixels a side; small pictures by whole factors, so that their pixels stay crisp."""
-    picture = Image.fromarray(image)
-    factor = CELL / max(picture.size)
-    if factor >= 1:
-        factor = int(factor)
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    return picture.resize((round(picture.width * factor), round(picture.height * factor)), Image.Resampling.LANCZOS)
 
 
 def _with_interval(mean: float, interval: list[float]) -> str:

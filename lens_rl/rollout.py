@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from base_model.generator import Features, Generator
-from base_model.pipeline import sample
+from base_model.sampling import sample
 from lens_core.records import Prompt, Sample, Size
 from lens_core.seeds import seed_of
 
@@ -93,8 +93,12 @@ def roll_out(
     sampler: str,
     batch_size: int,
     guidance: float = 1.0,
+    negative: str = "",
 ) -> Iterator[tuple[Order, Sample]]:
-    """Pictures as they are finished, a batch at a time, by whatever role is in place."""
+    """Pictures as they are finished, a batch at a time, by whatever role is in place.
+
+    Guidance leads away from `negative`, or from no text at all where it is blank.
+    """
     for batch in batches_by_size(orders, batch_size):
         size = batch[0].size
         latent_BNC = sample(
@@ -105,6 +109,7 @@ def roll_out(
             num_steps=num_steps,
             sampler=sampler,
             guidance=guidance,
+            negative=features([negative] * len(batch)) if negative.strip() else None,
         )
         images = generator.images(latent_BNC, size)
         for order, image, latent_NC in zip(batch, images, latent_BNC, strict=True):

@@ -97,29 +97,57 @@ def rl(
 @app.command()
 @problems_explained
 def generate(
-    prompts: Annotated[list[str], typer.Argument(help="What to draw.")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPTS", help="What to draw.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A prompt file (.txt, .jsonl), or - for standard input.")
+    ] = None,
     model: Annotated[str, typer.Option(help="`shapes`, a model folder, or a run folder.")] = "shapes",
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("pictures"),
-    count: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
     size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Height x width; the model's usual size if not given.")
+        list[str] | None,
+        typer.Option(metavar="HxW", help="Height x width, also several times; the model's usual square if not given."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 20,
-    guidance: Annotated[float, typer.Option(min=1.0)] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    sampler: Annotated[str, typer.Option(help="euler or multistep2.")] = "euler",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture of each prompt.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each prompt; their seeds count on.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="50 for Lens-Base, 20 for Lens, 4 for Lens-Turbo.")] = 20,
+    guidance: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="5 for Lens-Base and Lens, and so if not given; 1 for Lens-Turbo and small models."),
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What guidance leads away from; no text if not given.")] = "",
+    sampler: Annotated[str, typer.Option(help="euler, the released one, or multistep2, of second order.")] = "euler",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures made at once.")] = 4,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Leave the text encoder on the CPU: less GPU memory, slower texts.")
+    ] = False,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also draw contact-sheet.png, a row a prompt.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Make pictures.
+    """Make pictures. Those that are there already are kept, so that a stopped command goes on.
 
     Example: lens-rl generate "two red circles left of a blue square" --model shapes --out pictures
     """
-    from pipelines.generate import write_pictures
+    from pipelines import generate as job
 
-    files = write_pictures(
-        prompts, model, out, count=count, size=size, steps=steps, guidance=guidance, seed=seed, sampler=sampler
+    how = job.How(
+        sizes=tuple(size or ()),
+        negative=negative,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        seed=seed,
+        count=count,
+        batch=batch,
+        offload=offload,
     )
-    for file in files:
-        print(file)
+    pictures = job.generate(job.read_prompts(texts or [], prompts), model, out, how)
+    if as_json:
+        print(json.dumps([{"file": str(picture.file), **picture.parameters} for picture in pictures], indent=2))
+    else:
+        for picture in pictures:
+            print(picture.file)
+    if sheet:
+        print(job.write_sheet(pictures, out), file=sys.stderr if as_json else sys.stdout)
 
 
 @app.command()

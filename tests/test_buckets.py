@@ -42,3 +42,12 @@ def test_nearest_bucket():
     assert buckets.nearest_bucket(1 / 100, INFERENCE_BUCKETS[1440]) == (1040, 2080)
     with pytest.raises(ValueError, match="aspect"):
         buckets.nearest_bucket(0, INFERENCE_BUCKETS[1024])
+
+
+def test_nearest_and_usual_sizes():
+    assert buckets.nearest_sizes((1000, 1024)) == [(992, 1024), (1008, 1024)]
+    assert buckets.nearest_sizes((1024, 736)) == [(1024, 736)]
+    assert buckets.nearest_sizes((-3, 5), 4) == [(4, 4), (4, 8)]
+    for multiple in (4, 8, 16, 32):
+        buckets.check_size(buckets.usual_size(multiple), multiple)
+    assert buckets.usual_size() == (1024, 1024)

@@ -16,7 +16,7 @@ from base_model.files import ModelProblem
 from base_model.generator import Generator
 from base_model.latents import LatentCodec
 from base_model.lens import LensGenerator
-from base_model.pipeline import LensPipeline, sample
+from base_model.sampling import sample
 from base_model.text_features import tiny_text_encoder
 from base_model.transformer import LensTransformer
 from tests.lens_oracle import lens_forward, random_weights
@@ -166,21 +166,6 @@ def test_bf16_loads_with_an_fp32_autoencoder(saved):
     assert loaded.dtype == torch.bfloat16 and loaded.codec.vae.dtype == torch.float32
     x = sample(loaded, loaded.encode(["a red circle"]), SIZE, [1], num_steps=2, guidance=2.0)
     assert x.dtype == torch.bfloat16 and loaded.images(x, SIZE).shape == (1, *SIZE, 3)
-
-
-def test_the_pipeline_gives_pictures(saved):
-    pipeline = LensPipeline.from_pretrained(saved)
-    first, second = pipeline(["a red circle", "a blue circle"], SIZE, num_steps=2, seed=7)
-    assert first.size == (32, 24) and first.mode == "RGB"
-    assert pipeline("a blue circle", SIZE, num_steps=2, seed=8)[0].size == second.size
-    with pytest.raises(ValueError, match="sampler: 'eule' is unknown; there are euler, multistep2"):
-        pipeline("a", SIZE, sampler="eule")
-    with pytest.raises(ValueError, match="negative_prompt"):
-        pipeline("a", SIZE, negative_prompt="blurry")
-    with pytest.raises(ValueError, match="multiples of 8"):
-        pipeline("a", (30, 32))
-    with pytest.raises(ValueError, match="one seed a row"):
-        pipeline("a", SIZE, seed=[1, 2])
 
 
 def test_every_wrong_tensor_is_named(folder):
