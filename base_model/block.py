@@ -3,6 +3,8 @@
 Shapes: B samples, N image tokens, P text tokens of all samples without padding, D width, H heads.
 """
 
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ class LensBlock(nn.Module):
         self.txt_norm1, self.txt_norm2 = RMSNorm(dim, EPS), RMSNorm(dim, EPS)
         self.attn = JointAttention(dim, num_heads)
         self.img_mlp, self.txt_mlp = SwiGLU(dim), SwiGLU(dim)
+        self._before, self._after = before_attention, after_attention
 
     def forward(
         self,
@@ -41,52 +44,93 @@ class LensBlock(nn.Module):
         layout: TextLayout,
     ) -> tuple[Tensor, Tensor | None]:
         """Both streams after the block; without text, and from the last block, None stands for the text's."""
-        i_shift1, i_scale1, i_gate1, i_shift2, i_scale2, i_gate2 = self.img_mod(time_BD)[:, None].chunk(6, dim=-1)
-        image_qkv = self.attn.of_image(self.img_norm1.modulated(image_BND, i_scale1, i_shift1), image_turns)
+        image, text = self._image_stream(), self._text_stream()
+        image_qkv, image_mod = self._before(image, image_BND, time_BD, None, image_turns)
         text_qkv = text_mod = None
         if words_PD is not None:
-            text_mod = self.txt_mod(time_BD)[layout.owner_P].chunk(6, dim=-1)
-            text_qkv = self.attn.of_text(self.txt_norm1.modulated(words_PD, text_mod[1], text_mod[0]), text_turns)
+            text_qkv, text_mod = self._before(text, words_PD, time_BD, layout.owner_P, text_turns)
 
         image_mixed, text_mixed = joint_attention(image_qkv, text_qkv, layout, image_only=self.is_last)
 
-        image = torch.addcmul(image_BND, i_gate1, self.attn.to_out[0](image_mixed))
-        image = torch.addcmul(image, i_gate2, self.img_mlp(self.img_norm2.modulated(image, i_scale2, i_shift2)))
+        image_out = self._after(image, image_BND, image_mixed, image_mod)
         if words_PD is None or text_mod is None or text_mixed is None:
-            return image, None
-        _, _, t_gate1, t_shift2, t_scale2, t_gate2 = text_mod
-        words = torch.addcmul(words_PD, t_gate1, self.attn.to_add_out(text_mixed))
-        words = torch.addcmul(words, t_gate2, self.txt_mlp(self.txt_norm2.modulated(words, t_scale2, t_shift2)))
-        return image, words
+            return image_out, None
+        return image_out, self._after(text, words_PD, text_mixed, text_mod)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what lies before and after the attention, rather than the block as one.
+
+        Attention is one kernel in either case; left out, neither the lengths of the texts nor which block is the
+        last one are part of a graph, and the graphs serve all blocks, both streams' sizes and all buckets.
+        """
+        self._before = torch.compile(before_attention, *args, **kwargs)
+        self._after = torch.compile(after_attention, *args, **kwargs)
+
+    def _image_stream(self) -> "Stream":
+        attn = self.attn
+        return Stream(
+            self.img_mod, self.img_norm1, attn.img_qkv, attn.norm_q, attn.norm_k,
+            attn.to_out[0], self.img_norm2, self.img_mlp,
+        )  # fmt: skip
+
+    def _text_stream(self) -> "Stream":
+        attn = self.attn
+        return Stream(
+            self.txt_mod, self.txt_norm1, attn.txt_qkv, attn.norm_added_q, attn.norm_added_k,
+            attn.to_add_out, self.txt_norm2, self.txt_mlp,
+        )  # fmt: skip
+
+
+class Stream(NamedTuple):
+    """The layers of one stream of a block, in the order in which they run.
+
+    Looked up at every forward, since adapters put themselves in the place of a layer.
+    """
+
+    mod: nn.Module
+    norm1: "RMSNorm"
+    qkv: nn.Module
+    norm_q: "RMSNorm"
+    norm_k: "RMSNorm"
+    out: nn.Module
+    norm2: "RMSNorm"
+    mlp: nn.Module
+
+
+def before_attention(
+    stream: Stream, x: Tensor, time_BD: Tensor, owner_P: Tensor | None, turns: Tensor
+) -> tuple[QKV, Tensor]:
+    """Queries, keys and values [..., H, D / H] of image tokens [B, N, D] or text tokens [P, D], and the modulation.
+
+    The modulation, six chunks of D, is [B, 1, 6 * D] for the image and [P, 6 * D] for the text, whose tokens say
+    by `owner_P` which sample they belong to.
+    """
+    mod_BD = stream.mod(time_BD)
+    mod = mod_BD[:, None] if owner_P is None else mod_BD[owner_P]
+    shift, scale = mod.chunk(6, dim=-1)[:2]
+    qkv = stream.qkv(stream.norm1.modulated(x, scale, shift))
+    q, k, v = qkv.unflatten(-1, (3, -1, stream.norm_q.weight.shape[0])).unbind(-3)
+    return (rotate(stream.norm_q(q), turns), rotate(stream.norm_k(k), turns), v), mod
+
+
+def after_attention(stream: Stream, x: Tensor, mixed: Tensor, mod: Tensor) -> Tensor:
+    """The stream after its part of the joint attention, `mixed`, and after its MLP."""
+    gate1, shift2, scale2, gate2 = mod.chunk(6, dim=-1)[2:]
+    x = torch.addcmul(x, gate1, stream.out(mixed))
+    return torch.addcmul(x, gate2, stream.mlp(stream.norm2.modulated(x, scale2, shift2)))
 
 
 class JointAttention(nn.Module):
-    """The weights on both sides of the joint attention; queries and keys are normed, then rotated."""
+    """The weights of both streams around their joint attention; q, k, v are the outermost axis of `qkv`."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
-        self.num_heads = num_heads
         head = dim // num_heads
         self.norm_q, self.norm_k = RMSNorm(head, EPS), RMSNorm(head, EPS)
         self.norm_added_q, self.norm_added_k = RMSNorm(head, EPS), RMSNorm(head, EPS)
         self.img_qkv, self.txt_qkv = Linear(dim, 3 * dim), Linear(dim, 3 * dim)
         self.to_out = nn.ModuleList([Linear(dim, dim), nn.Identity()])
         self.to_add_out = Linear(dim, dim)
-
-    def of_image(self, image_BND: Tensor, turns: Tensor) -> QKV:
-        """Queries, keys and values [B, N, H, D / H]."""
-        q, k, v = self._heads(self.img_qkv(image_BND))
-        return rotate(self.norm_q(q), turns), rotate(self.norm_k(k), turns), v
-
-    def of_text(self, words_PD: Tensor, turns: Tensor) -> QKV:
-        """Queries, keys and values [P, H, D / H]."""
-        q, k, v = self._heads(self.txt_qkv(words_PD))
-        return rotate(self.norm_added_q(q), turns), rotate(self.norm_added_k(k), turns), v
-
-    def _heads(self, qkv: Tensor) -> QKV:
-        """[..., 3 * D] -> three of [..., H, D / H]; q, k, v are the outermost axis, heads are contiguous."""
-        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
-        return q, k, v
 
 
 class SwiGLU(nn.Module):

@@ -80,7 +80,6 @@ def joint_attention(
     return _attend_by_groups(image, text, layout.groups, image_only)
 
 
-@torch.compiler.disable(reason="a graph for every combination of lengths would be too many")
 def _attend_by_groups(
     image: QKV, text: QKV, groups: Sequence[tuple[int, int]], image_only: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -103,7 +102,7 @@ def _attend_together(image: Sequence[Tensor], text: Sequence[Tensor], image_only
     if image_only:
         return _attend(image[0], k, v), None
     mixed = _attend(torch.cat([image[0], text[0]], dim=1), k, v)
-    return mixed[:, :num_image], mixed[:, num_image:].flatten(0, 1)
+    return mixed[:, :num_image].contiguous(), mixed[:, num_image:].flatten(0, 1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
