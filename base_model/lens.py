@@ -12,7 +12,6 @@ import diffusers
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch import _dynamo as dynamo
 
 from base_model import buckets, flow
 from base_model.checkpoint import check_files, check_tensors, load_text_encoder, load_transformer, load_vae, quiet
@@ -23,7 +22,6 @@ from base_model.transformer import LensTransformer
 from lens_core.records import Size
 
 LORA_TARGETS = ["attn.img_qkv", "attn.txt_qkv", "attn.to_out.0", "attn.to_add_out"]
-GRAPHS = 64  # more than `compile` can need; the compiler's own limit of 8 would leave the rest uncompiled
 UNSUPPORTED_SCHEDULES = (
     "invert_sigmas",
     "stochastic_sampling",
@@ -92,14 +90,8 @@ class LensGenerator:
         return self.trainable(x, features.text_BLFD, sigma_B.to(self.device), grid, features.mask_BL)
 
     def compile(self) -> None:
-        """Compile the transformer's blocks, for training and sampling: seconds to minutes, once, at the first uses.
-
-        The graphs are of any batch, bucket and text length and serve all blocks. There are two, before and after
-        the attention, for each stream, doubled by gradients or none and by one sample or several: at most 16,
-        and as many again for each state of the adapters that is used (trained, old, none).
-        """
-        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
-        self.transformer.compile_repeated_blocks(dynamic=True, fullgraph=True)
+        """Compile the transformer's blocks, for training and sampling: `LensTransformer.compile_blocks`."""
+        self.transformer.compile_blocks()
 
     def guide(self, cond: Tensor, uncond: Tensor, g: float) -> Tensor:
         return flow.guide_with_norm_rescale(cond, uncond, g)

@@ -7,20 +7,25 @@ PyTorch carries as well, does not. `docs/speed.md` has the numbers. Everywhere e
 Shapes: any leading dimensions, I inputs, O outputs; weight [O, I], bias [O].
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+WORTH_IT = 2**21
+"""Multiplications from which oneDNN makes up for its longer way there: some 20 microseconds."""
 
 
 class Linear(nn.Linear):
     """`nn.Linear`; fp32 on the CPU through oneDNN, outside autocast."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if _is_for_onednn(input, self.weight):
-            return Product.apply(input, self.weight, self.bias)
-        return F.linear(input, self.weight, self.bias)
+        if not _is_for_onednn(input, self.weight):
+            return F.linear(input, self.weight, self.bias)
+        if torch.is_grad_enabled():
+            return cast(Tensor, Product.apply(input, self.weight, self.bias))
+        return torch.ops.lens_rl.product(input, self.weight, self.bias)
 
 
 class Product(torch.autograd.Function):
@@ -50,8 +55,8 @@ def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim > 1
-        and x.numel() > 0
         and HAS_ONEDNN
+        and (torch.compiler.is_compiling() or x.numel() * weight.shape[0] >= WORTH_IT)
         and not torch.is_autocast_enabled("cpu")
     )
 

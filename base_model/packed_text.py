@@ -22,32 +22,48 @@ QKV = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextLayout:
-    """Where the packed tokens belong: token p is number `position_P[p]` of the text of sample `owner_P[p]`."""
+    """Where the packed tokens belong. Samples of one length stand together, so that they attend together."""
 
+    order_B: Tensor
+    """The samples in the order in which they are computed: by length of text, as they came among equals."""
     owner_P: Tensor
+    """Which sample, in that order, a token belongs to."""
     position_P: Tensor
+    """Which token of that sample's text it is."""
     longest: int
-    uniform: bool
-    """All texts are of one length."""
     groups: tuple[tuple[int, int], ...]
-    """(samples, length) of each run of neighbours whose texts are of one length."""
+    """(samples, length) for each length, rising."""
+
+    @property
+    def uniform(self) -> bool:
+        """All texts are of one length, and nothing changes places."""
+        return len(self.groups) == 1
+
+    def arrange(self, x_B: Tensor) -> Tensor:
+        """[B, ...] in the order of computation."""
+        return x_B if self.uniform else x_B[self.order_B]
+
+    def restore(self, x_B: Tensor) -> Tensor:
+        """Back from the order of computation."""
+        return x_B if self.uniform else x_B[self.order_B.argsort()]
 
     def pack(self, padded: Tensor) -> Tensor:
-        """[B, L, ...] with padding on the right -> [P, ...]."""
+        """[B, L, ...] as it came, with padding on the right -> [P, ...]."""
         if self.uniform and padded.shape[1] == self.longest:
             return padded.flatten(0, 1)
-        return padded[self.owner_P, self.position_P]
+        return padded[self.order_B[self.owner_P], self.position_P]
 
 
 @lru_cache(maxsize=256)
 def text_layout(lengths: tuple[int, ...], device: torch.device) -> TextLayout:
     """The layout of texts of these lengths, one a sample. Kept: every step of a batch asks for the same one."""
     with torch.inference_mode(False):
-        lengths_B = torch.tensor(lengths)
-        owner_P = torch.arange(len(lengths)).repeat_interleave(lengths_B)
-        position_P = torch.cat([torch.arange(length) for length in lengths])
-        groups = tuple((len(list(run)), length) for length, run in groupby(lengths))
-        return TextLayout(owner_P.to(device), position_P.to(device), max(lengths), len(groups) == 1, groups)
+        rising, order_B = torch.sort(torch.tensor(lengths), stable=True)
+        owner_P = torch.arange(len(lengths)).repeat_interleave(rising)
+        position_P = torch.cat([torch.arange(length) for length in rising.tolist()])
+        groups = tuple((len(list(run)), length) for length, run in groupby(rising.tolist()))
+        tables = (table.to(device) for table in (order_B, owner_P, position_P))
+        return TextLayout(*tables, longest=max(lengths), groups=groups)
 
 
 def text_lengths(mask_BL: Tensor | None, num_samples: int, padded_length: int) -> tuple[int, ...]:
@@ -83,7 +99,7 @@ def joint_attention(
 def _attend_by_groups(
     image: QKV, text: QKV, groups: Sequence[tuple[int, int]], image_only: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """One attention for each run of samples of equal length."""
+    """One attention for each length of text."""
     image_parts = zip(*(part.split([samples for samples, _ in groups]) for part in image), strict=True)
     text_parts = zip(*(part.split([samples * length for samples, length in groups]) for part in text), strict=True)
     images, texts = [], []

@@ -18,6 +18,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch import _dynamo as dynamo
 
 from base_model.block import EPS, LensBlock, RMSNorm
 from base_model.linear import Linear
@@ -27,6 +28,7 @@ from base_model.rope import image_turns, text_turns
 TEXT_EPS = 1e-5
 TIME_WIDTH = 256
 TIME_SCALE = 1000.0
+GRAPHS = 64  # more than the compiler can need here; at its own limit of 8 it gives up
 
 
 class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -105,9 +107,9 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             raise ValueError(f"text: {len(layers)} feature layers given, the transformer takes {len(self.txt_norm)}")
         layout = text_layout(text_lengths(mask, *layers[0].shape[:2]), x_BNC.device)
 
-        image = self.img_in(x_BNC)
+        image = self.img_in(layout.arrange(x_BNC))
         words = self._words(layers, layout)
-        time_BD = self.time_text_embed(sigma_B.to(x_BNC.dtype))
+        time_BD = self.time_text_embed(layout.arrange(sigma_B.to(x_BNC.dtype)))
         image_table = image_turns(grid, self.axes, x_BNC.device)
         text_table = text_turns(grid, layout.longest, self.axes, x_BNC.device)[layout.position_P]
 
@@ -118,7 +120,17 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             else:
                 image, words = block(image, words, time_BD, image_table, text_table, layout)
 
-        return self.proj_out(self.norm_out(image, time_BD))
+        return layout.restore(self.proj_out(self.norm_out(image, time_BD)))
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks, for training and sampling: seconds to minutes, once, at the first uses.
+
+        The graphs serve all blocks, batches, buckets and text lengths. There are two, before and after the
+        attention, for each stream, each with or without gradients and for one sample or several: at most 16, and as
+        many again for each state of the adapters that is used (trained, old, none).
+        """
+        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
+        self.compile_repeated_blocks(dynamic=True, fullgraph=True)
 
     def _words(self, layers: Sequence[Tensor], layout: TextLayout) -> Tensor | None:
         """The text tokens [P, D]; None where there are none and no gradient is asked for.

@@ -12,6 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+WIDTH = 120
+"""Columns that a table may take where nobody looks, as in a log."""
+
 Quick = Annotated[bool, typer.Option(help="A small model and few rounds: shows that the benchmark runs.")]
 Json = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows to this file as JSON as well.")]
 
@@ -63,6 +66,8 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], file: Path | None) -> No
         table.add_column(column, justify="right" if isinstance(rows[0][column], float) else "left")
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    console.print(table)
     if file is not None:
         file.write_text(json.dumps({"title": title, "rows": list(rows)}, indent=2) + "\n", encoding="utf-8")
