@@ -122,7 +122,7 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
         return layout.restore(self.proj_out(self.norm_out(image, time_BD)))
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile the blocks, for training and sampling: seconds to minutes, once, at the first uses.
 
         The graphs serve all blocks, batches, buckets and text lengths. There are two, before and after the
@@ -130,7 +130,7 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         many again for each state of the adapters that is used (trained, old, none).
         """
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
-        self.compile_repeated_blocks(dynamic=True, fullgraph=True)
+        self.compile_repeated_blocks(backend=backend, dynamic=True, fullgraph=True)
 
     def _words(self, layers: Sequence[Tensor], layout: TextLayout) -> Tensor | None:
         """The text tokens [P, D]; None where there are none and no gradient is asked for.
