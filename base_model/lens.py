@@ -105,6 +105,10 @@ class LensGenerator:
         sigma = _rounded_as_released(sigma_B.to(self.device), self.dtype)
         return self.trainable(x, text.text_BLFD, sigma, grid, text.mask_BL)
 
+    def compile(self) -> None:
+        """Compile the transformer's blocks, for training and sampling: `LensTransformer.compile_blocks`."""
+        self.transformer.compile_blocks()
+
     def guide(self, cond: Tensor, uncond: Tensor, g: float) -> Tensor:
         return flow.guide_with_norm_rescale(cond, uncond, g)
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from torch._dynamo.utils import counters
 
+from base_model.block import RMSNorm
 from base_model.transformer import LensTransformer, time_wave
 from tests.lens_oracle import RECIPE, lens_forward, random_inputs, random_weights
 
@@ -111,6 +113,41 @@ def test_padding_changes_nothing(model):
         assert torch.equal(model(x, text, sigma, grid, torch.ones(2, 6, dtype=torch.bool)), model(x, text, sigma, grid))
 
 
+def test_a_ragged_batch_is_its_samples_one_by_one(model):
+    grid, lengths = (5, 6), (4, 9, 0, 4)
+    x, text = (torch.cat([part, part.flip(1)]) for part in random_inputs(grid, 9)[:2])
+    sigma = torch.tensor([0.9, 0.1, 0.5, 0.7])
+    mask = torch.arange(9) < torch.tensor(lengths)[:, None]
+    with torch.no_grad():
+        together = model(x, text, sigma, grid, mask)
+        alone = [model(x[b, None], text[b, None, :length], sigma[b, None], grid)[0] for b, length in enumerate(lengths)]
+    close(together, torch.stack(alone))
+
+
+def test_without_text_the_weights_of_the_text_get_zeros_not_nothing(model):
+    x, text, sigma = random_inputs((4, 4), 0)
+    model.zero_grad()
+    out = model(x, text, sigma, (4, 4))
+    out.sum().backward()
+    block = model.transformer_blocks[0]
+    assert all(block.get_submodule(name).weight.grad.abs().max() == 0 for name in ("attn.txt_qkv", "txt_mlp.w1"))
+    assert model.txt_in.weight.grad.abs().max() == 0
+    model.zero_grad()
+    with torch.no_grad():
+        close(model(x, text, sigma, (4, 4)), out)
+
+
+def test_norms_round_before_the_gain():
+    generator = torch.Generator().manual_seed(0)
+    norm = RMSNorm(48, 1e-6).to(torch.bfloat16)
+    norm.weight.data = torch.randn(48, generator=generator).bfloat16()
+    x = 7 * torch.randn(100, 48, generator=generator).bfloat16()
+    exact = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    rounded = exact.to(torch.bfloat16)
+    assert torch.equal(norm(x), rounded * norm.weight)
+    assert not torch.equal(norm(x), (exact * norm.weight).to(torch.bfloat16))
+
+
 def test_text_may_come_as_a_list_and_the_grid_with_its_frame(model):
     x, text, sigma = random_inputs((4, 6), 3)
     with torch.no_grad():
@@ -190,6 +227,27 @@ def test_checkpointing_gives_the_same_gradients(model):
             close(a, b)
 
 
+def saved_bytes(run):
+    """Bytes that autograd keeps for the backward of what `run` returns, each storage once."""
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.setdefault(tensor.untyped_storage().data_ptr(), tensor), lambda tensor: tensor
+    ):
+        run()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_checkpointing_keeps_the_two_streams_of_each_block_and_little_more(model):
+    x, text, sigma = random_inputs((16, 16), 20)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    model.enable_gradient_checkpointing()
+    checkpointed = saved_bytes(lambda: model(x, text, sigma, (16, 16)))
+    model.disable_gradient_checkpointing()
+    plain = saved_bytes(lambda: model(x, text, sigma, (16, 16))) - weights
+    streams = 3 * 2 * (256 + 20) * 192 * 4
+    assert streams <= checkpointed < 4 * streams < plain / 4
+
+
 def test_what_cannot_reach_the_output_gets_no_gradient(model):
     x, text, sigma = random_inputs((4, 5), 3)
     model.zero_grad()
@@ -231,6 +289,64 @@ def test_lora_adapters_attach(model):
     assert len(trained) == 3 * 4 * 2
     x, text, sigma = random_inputs((2, 2), 2)
     assert adapted(x, text, sigma, (2, 2)).shape == x.shape
+
+
+def graphs_of(run):
+    """What `run` returns, and how many graphs the compiler made for it."""
+    before = counters["stats"]["unique_graphs"]
+    return run(), counters["stats"]["unique_graphs"] - before
+
+
+def test_compiled_graphs_serve_every_bucket_and_are_bounded(model):
+    compiled = LensTransformer(**RECIPE)
+    compiled.load_state_dict(model.state_dict())
+    compiled.compile_blocks(backend="aot_eager")
+
+    def graphs(grid, length, samples, lengths=None, trains=False):
+        inputs = [part[:samples] for part in random_inputs(grid, length)]
+        mask = None if lengths is None else torch.arange(length) < torch.tensor(lengths)[:, None]
+        with torch.set_grad_enabled(trains):
+            out, made = graphs_of(lambda: compiled(*inputs, grid, mask))
+            close(out, model(*inputs, grid, mask))
+            if trains:
+                out.square().mean().backward()
+        return made
+
+    assert graphs((6, 8), 7, samples=2) == 4
+    assert graphs((7, 5), 9, samples=2) == graphs((4, 4), 0, samples=2) == 0
+    assert graphs((3, 5), 9, samples=2, lengths=(9, 4)) == graphs((3, 6), 6, samples=2, lengths=(0, 6)) == 0
+    assert graphs((6, 8), 7, samples=1) <= 4
+    assert graphs((5, 5), 3, samples=1) == 0
+    assert graphs((6, 8), 7, samples=2, trains=True) <= 4
+    assert graphs((4, 5), 9, samples=2, lengths=(2, 9), trains=True) == 0
+    model.zero_grad()
+
+
+def test_compiled_checkpointed_adapters_train_as_eager_ones_do(model):
+    from peft import LoraConfig
+
+    from base_model.lens import LORA_TARGETS
+
+    x, text, sigma = random_inputs((4, 5), 3)
+
+    def gradients(change):
+        adapted = LensTransformer(**RECIPE)
+        adapted.load_state_dict(model.state_dict())
+        adapted.requires_grad_(False)
+        torch.manual_seed(0)
+        adapted.add_adapter(LoraConfig(r=2, target_modules=LORA_TARGETS, init_lora_weights=False))
+        change(adapted)
+        adapted(x, text, sigma, (4, 5)).square().mean().backward()
+        return {name: p.grad for name, p in adapted.named_parameters() if p.grad is not None}
+
+    def compiled_and_checkpointed(adapted):
+        adapted.compile_blocks(backend="aot_eager")
+        adapted.enable_gradient_checkpointing()
+
+    expected, found = gradients(lambda adapted: None), gradients(compiled_and_checkpointed)
+    assert found.keys() == expected.keys() and len(found) == 3 * 4 * 2 - 2  # the last to_add_out never runs
+    for name, gradient in expected.items():
+        close(found[name], gradient, 2e-5)
 
 
 @pytest.mark.parametrize(

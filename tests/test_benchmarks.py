@@ -1,0 +1,68 @@
+"""The benchmarks run and say what they measured; no time fails a test."""
+
+import json
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from base_model import linear
+from base_model.transformer import LensTransformer
+from benchmarks import full_size, transformer
+from benchmarks.flops import forward_flops
+from benchmarks.random_lens import random_inputs, random_model
+
+SMALL = {"num_layers": 3, "num_attention_heads": 2, "enc_hidden_dim": 24}
+
+
+@pytest.fixture
+def few_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_transformer_benchmark_prints_and_writes_its_table(tmp_path, capsys, few_threads):
+    file = tmp_path / "rows.json"
+    transformer.main(quick=True, json=file, threads=1)
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["workload"] for row in rows] == list(transformer.WORKLOADS)
+    assert all(row["plain s"] > 0 and row["eager s"] > 0 for row in rows) and rows[0]["compiled s"] > 0
+    assert "ragged text, training" in capsys.readouterr().out
+
+
+def test_the_full_size_run_goes_the_same_way_on_a_cpu(monkeypatch):
+    eagerly = LensTransformer.compile_blocks
+    monkeypatch.setattr(LensTransformer, "compile_blocks", lambda self: eagerly(self, backend="eager"))
+    rows = full_size.measure(full_size.SCALES["quick"], torch.device("cpu"), torch.bfloat16)
+    assert len(rows) == 3 + 3 + 2 + 1
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_a_contestant_that_computes_something_else_is_not_timed():
+    model = random_model(**SMALL)
+    inputs = random_inputs(model, (4, 4), (5, 2))
+    other = full_size.twin(model)
+    contestants = {"plain": transformer.PlainLens(model), "eager": other}
+    transformer.check_equal(contestants, inputs)
+    other.norm_out.linear.bias = torch.nn.Parameter(other.norm_out.linear.bias + 0.01)
+    with pytest.raises(AssertionError):
+        transformer.check_equal(contestants, inputs)
+
+
+@pytest.mark.parametrize("lengths", [(5, 5), (0, 4, 9), (0, 0)])
+def test_flops_are_those_that_torch_counts(monkeypatch, lengths):
+    monkeypatch.setattr(linear, "HAS_ONEDNN", False)
+    model = random_model(**SMALL)
+    inputs = random_inputs(model, (4, 6), lengths)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(*inputs)
+    assert forward_flops(model, 24, lengths) == pytest.approx(counter.get_total_flops(), rel=1e-9)
+
+
+def test_a_forward_of_the_released_size_at_1024_is_about_17_tflop():
+    with torch.device("meta"):
+        model = LensTransformer()
+    assert forward_flops(model, 4096, (35,)) == pytest.approx(16.265e12, rel=1e-4)
+    assert forward_flops(model, 4096, (256,)) == pytest.approx(17.411e12, rel=1e-4)
