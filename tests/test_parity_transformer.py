@@ -17,7 +17,7 @@ from mflux.models.lens.model.transformer.lens_transformer import LensTransformer
 
 from base_model.latents import LatentCodec
 from base_model.lens import LensGenerator
-from base_model.pipeline import sample
+from base_model.sampling import sample
 from base_model.text_features import TextFeatures, tiny_text_encoder
 from base_model.transformer import LensTransformer
 from tests.diffusers_lens import DiffusersLens
