@@ -125,9 +125,10 @@ class LensTransformer2DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile the blocks, for training and sampling: seconds to minutes, once, at the first uses.
 
-        The graphs serve all blocks, batches, buckets and text lengths. There are two, before and after the
-        attention, for each stream, each with or without gradients and for one sample or several: at most 16, and as
-        many again for each state of the adapters that is used (trained, old, none).
+        The graphs serve all blocks, buckets and text lengths. There are two, before and after the attention, for
+        each stream, with or without gradients, for one sample or several, and for a training batch without any
+        text; the compiler makes some of them twice. At most 32 are made, and as many again for each state of the
+        adapters that is used (trained, old, none).
         """
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
         self.compile_repeated_blocks(backend=backend, dynamic=True, fullgraph=True)
