@@ -4,9 +4,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from lens_core.recipes import OWN_CLASS as PREFIX
 from lens_core.recipes import RecipeProblem
-
-PREFIX = "python:"
 
 
 def own_class(spec: str, *, field: str) -> type[Any]:

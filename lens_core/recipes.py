@@ -1,7 +1,8 @@
 """Strict YAML recipes: a typo is an error that names the file, the line and the nearest field.
 
 A recipe is a YAML file read into a frozen pydantic model. `--set a.b=c` overrides one field; its
-value is read as YAML, so `--set optimizer.lr=3e-4` gives a number and `--set steps=twelve` an error.
+value is read as YAML, so `--set optimizer.lr=3e-4` gives a number and `--set steps=twelve` an error;
+`python: file.py:Class` is read as text.
 """
 
 import difflib
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
+
+OWN_CLASS = "python:"
+"""How the value of a field begins that names a class of the user's own; see `lens_core.doors`."""
 
 
 class RecipeProblem(ValueError):
@@ -117,8 +121,11 @@ def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
         raise RecipeProblem(f"--set {override}: write it as field=value, for example --set optimizer.lr=3e-4")
+    keys = tuple(name.strip().split("."))
+    if text.strip().startswith(OWN_CLASS):
+        return keys, text.strip()  # YAML would take it for a mapping
     try:
-        return tuple(name.strip().split(".")), yaml.load(text, Loader=_Loader)
+        return keys, yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise RecipeProblem(f"--set {override}: the value is not YAML: {error}") from error
 

@@ -90,7 +90,7 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
         return
     run = "shapes + style.safetensors" if verb == "export" else "shapes"
-    arguments = [run if word.startswith("runs/") else word for word in arguments]
+    arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output
 

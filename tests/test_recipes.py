@@ -95,6 +95,11 @@ def test_lens_recipe_is_the_papers():
     assert recipe.judge.model == "gpt-4.1-mini"
 
 
+def test_an_override_may_name_a_class_of_ones_own(tmp_path):
+    config = load_recipe(RlRecipe, find_recipe("shapes", RECIPES), ["judge.backend=python: my_judge.py:Mine"])
+    assert config.judge.backend == "python: my_judge.py:Mine"
+
+
 def test_door_for_own_classes(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("class Mine:\n    pass\n")
