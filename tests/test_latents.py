@@ -1,15 +1,12 @@
 """Latents: token layout, normalisation, and decoding driven by hand."""
 
-import weakref
-
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLFlux2
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from base_model.latents import LatentCodec, patchify, unpatchify
+from base_model.memory import peak_bytes
 from base_model.tiles import decode_in_tiles
 
 
@@ -102,37 +99,14 @@ def test_every_tile_is_whole_and_overlaps():
     assert [(row[0], row[-1], len(row)) for row in seen] == [(0, 7, 8), (4, 11, 8), (9, 16, 8), (13, 20, 8)]
 
 
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive, and their peak; on the meta device nothing is computed."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
-            if storage is not None and not hasattr(storage, "counted"):
-                storage.counted = True
-                self.live += storage.nbytes()
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(storage, self.forget, storage.nbytes())
-        return out
-
-    def forget(self, size):
-        self.live -= size
-
-
 def decoding_peak(size, *, tiled, rows=1):
     """Peak GiB of the released autoencoder's decoding, without its weights."""
     with torch.device("meta"):
         codec = LatentCodec(AutoencoderKLFlux2())
         x = torch.empty(rows, size[0] * size[1] // 256, 128)
     codec.vae.use_tiling = tiled
-    with torch.no_grad(), LiveBytes() as memory:
-        codec.pixels(x, size)
-    return memory.peak / 2**30
+    with torch.no_grad():
+        return peak_bytes(lambda: codec.pixels(x, size)) / 2**30
 
 
 def test_memory_of_decoding_is_bounded():
