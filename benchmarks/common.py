@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 120
+WIDTH = 140
 """Columns that a table may take where nobody looks, as in a log."""
 
 Quick = Annotated[bool, typer.Option(help="A small model and few rounds: shows that the benchmark runs.")]
@@ -63,7 +63,7 @@ def show(title: str, rows: Sequence[Mapping[str, Any]], file: Path | None) -> No
     """Print rows of equal keys as a table; with `file`, write {"title", "rows"} there too."""
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
-        table.add_column(column, justify="right" if isinstance(rows[0][column], float) else "left")
+        table.add_column(column, justify="right" if isinstance(rows[0][column], float) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     console = Console()

@@ -5,10 +5,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKLFlux2
+from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
 from torch import Tensor
 
 from base_model import buckets, flow
@@ -144,7 +144,8 @@ def training(scale: Scale, model: LensTransformer, compiled: LensTransformer, de
 
 def decoding(scale: Scale, device: torch.device) -> tuple[float, float]:
     """Seconds and GiB of the autoencoder's half of a picture."""
-    codec = LatentCodec(AutoencoderKLFlux2(**scale.vae).to(device))
+    with device:
+        codec = LatentCodec(AutoencoderKLFlux2(**scale.vae))
     x = torch.randn(1, buckets.tokens(scale.size, codec.size_multiple), codec.channels, device=device)
     runs = {"decode": lambda: codec.decode(x, scale.size)}
     seconds, held = held_by(device, lambda: interleaved(runs, scale.rounds, device))
@@ -167,7 +168,7 @@ def one_pass(model: LensTransformer, text: Tensor, size: Size) -> Callable[..., 
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
         both = model(x.repeat(2, 1, 1), text.repeat(2, 1, 1, 1), sigma.repeat(2), buckets.grid(size), mask)
-        return flow.guide_with_norm_rescale(*both.split(1), GUIDANCE)
+        return flow.guide_with_norm_rescale(both[:1], both[1:], GUIDANCE)
 
     return velocity
 
@@ -175,7 +176,7 @@ def one_pass(model: LensTransformer, text: Tensor, size: Size) -> Callable[..., 
 def twin(model: LensTransformer) -> LensTransformer:
     """Another module with the same weights."""
     with torch.device("meta"):
-        other = LensTransformer.from_config(model.config)
+        other = cast(LensTransformer, LensTransformer.from_config(model.config))
     other.load_state_dict(model.state_dict(), assign=True)
     return other
 

@@ -5,7 +5,7 @@ The same keys as the checkpoint, text padded to the longest, a mask always, ever
 Shapes: B samples, N image tokens, L text tokens, padding included, F text feature layers, D width.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +98,7 @@ class PlainAttention(nn.Module):
         q = torch.cat([self.norm_q(image_q), self.norm_added_q(text_q)], dim=1)
         k = torch.cat([self.norm_k(image_k), self.norm_added_k(text_k)], dim=1)
         v = torch.cat([image_v, text_v], dim=1)
-        q, k = (apply_rotary_emb_qwen(part, turns, use_real=False) for part in (q, k))
+        q, k = (cast(Tensor, apply_rotary_emb_qwen(part, turns, use_real=False)) for part in (q, k))
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible).transpose(1, 2).flatten(2)
         image, text = mixed[:, : image.shape[1]], mixed[:, image.shape[1] :]

@@ -70,7 +70,7 @@ def main(
 
 def measure(scale: Scale, device: torch.device) -> list[dict[str, Any]]:
     """One row for each workload: seconds, ours over the plain assembly's, and how much of the machine is used."""
-    model = build(scale).to(device)
+    model = build(scale, device)
     compiled = full_size.twin(model)
     compiled.compile_blocks()
     contestants = {"plain": PlainLens(model), "eager": model, "compiled": compiled}
@@ -103,8 +103,9 @@ def row(workload: str, seconds: dict[str, float], flops: float, peak: float) -> 
     }
 
 
-def build(scale: Scale) -> LensTransformer:
+def build(scale: Scale, device: torch.device) -> LensTransformer:
     return random_model(
+        device,
         num_layers=scale.blocks,
         num_attention_heads=scale.heads,
         attention_head_dim=64,

@@ -25,6 +25,15 @@ def test_equal_to_torch_with_its_gradients(monkeypatch, shape, bias):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
 
 
+def test_no_rows_give_no_rows_and_gradients_of_zeros(monkeypatch):
+    monkeypatch.setattr(linear, "WORTH_IT", 0)
+    layer, x = Linear(8, 4), torch.randn(0, 8, requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    assert out.shape == (0, 4) and x.grad.shape == (0, 8)
+    assert layer.weight.grad.abs().max() == 0 and layer.bias.grad.abs().max() == 0
+
+
 def test_what_is_frozen_gets_no_gradient(monkeypatch):
     monkeypatch.setattr(linear, "WORTH_IT", 0)
     layer = Linear(8, 4).requires_grad_(False)
