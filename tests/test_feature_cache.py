@@ -20,8 +20,6 @@ from pipelines.features import texts_of_recipe
 from tests.e2e.runs import SMALL, assert_equal, state
 from tests.tiny import tiny_generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TEXTS = [
     "one red circle",
     "two blue squares on a white background",

@@ -22,8 +22,6 @@ from benchmarks.plain_lens import PlainLens
 from tests.lens_oracle import RECIPE, lens_forward, random_inputs, random_weights
 from tests.test_latents import tiny_vae
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 EVEN, ODD = (6, 8), (7, 5)
 ORACLE, DIFFUSERS, MFLUX = 2e-6, 1e-6, 5e-5
 SEES_QK_EPS = 3e-6

@@ -14,8 +14,6 @@ from base_model.text_features import PromptCut, TextEncoder, TextFeatures, tiny_
 from base_model.text_template import TextTemplate
 from tests.harmony import harmony_tokenizer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WORDS = ["a", "red", "blue", "green", "circle", "square", "above", "below", "two"]
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 """The magnitudes of a 4-bit float; the fourth bit is the sign."""
