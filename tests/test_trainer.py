@@ -230,6 +230,6 @@ def test_bf16_computes_in_bf16_and_trains_in_fp32(tmp_path, start, kind):
     low, high = load_file(tmp_path / "bf16" / roles), load_file(tmp_path / "fp32" / roles)
     assert low.keys() == high.keys() and {value.dtype for value in low.values()} == {torch.float32}
     assert any(not torch.equal(low[name], high[name]) for name in low)
-    # Losses of the same first pictures: as near each other as bf16 is to fp32, and not equal.
+    # Losses of the first step: the same prompts, noise and timesteps, pictures as unequal as bf16 and fp32 make them.
     one, other = (RunFolder(tmp_path / name).metrics()[1]["loss/policy"] for name in ("bf16", "fp32"))
-    assert one != other and math.isclose(one, other, rel_tol=0.05)
+    assert one != other and math.isclose(one, other, rel_tol=0.2)
