@@ -150,7 +150,8 @@ class Guards(Strict):
 class RlRecipe(Strict):
     name: str
     model: str
-    """`shapes` for the embedded checkpoint, or a folder in the diffusers layout."""
+    """`shapes` for the embedded checkpoint, a folder in the diffusers layout, a run, each with files over it: see
+    `lens_rl.models.resolve`."""
     features: str | None = None
     """Folder of a feature cache (`lens-rl features cache`) that holds all prompts: the text encoder is not loaded."""
     seed: Annotated[int, Field(ge=0)] = 0

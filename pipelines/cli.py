@@ -266,12 +266,13 @@ def features_cache(
     from rich.console import Console
 
     from pipelines import features as job
+    from pipelines.rl import load
 
     if bool(prompts) == bool(recipe):
         raise ValueError("give either --prompts FILE (and --model), or --recipe NAME (and --set)")
     if set_ and not recipe:
         raise ValueError("--set: there is no recipe to override; give --recipe NAME")
-    config = job.read_recipe(recipe, set_) if recipe else None
+    config = load(recipe, set_) if recipe else None
     if not (chosen := model or (config and config.model)):
         raise ValueError("--model: name the model folder whose text encoder is to read the prompts")
     texts = job.texts_of_recipe(config) if config else job.texts_of_files(prompts)

@@ -8,13 +8,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from base_model.feature_cache import FeatureCache, cache_features
+from base_model.feature_cache import ORIGIN_FILE, FeatureCache, cache_features
 from lens_core.doors import PREFIX
 from lens_core.progress import ProgressDisplay
-from lens_core.recipes import RecipeProblem, find_recipe, load_recipe
+from lens_core.recipes import RecipeProblem
 from lens_rl.models import model_folder
 from lens_rl.prompts import load_splits
-from lens_rl.recipe import RECIPES, RlRecipe
+from lens_rl.recipe import RlRecipe
 from rubrics.rubric import Rubric
 from taxonomy.prompt_set import load_prompts
 
@@ -22,11 +22,6 @@ from taxonomy.prompt_set import load_prompts
 def texts_of_files(files: Sequence[Path]) -> list[str]:
     """The prompts of prompt files (.jsonl or .txt), each once."""
     return list(dict.fromkeys(prompt.text for file in files for prompt in load_prompts(file)))
-
-
-def read_recipe(name: str, overrides: Sequence[str]) -> RlRecipe:
-    """An RL recipe by name or path, with overrides."""
-    return load_recipe(RlRecipe, find_recipe(name, RECIPES), overrides)
 
 
 def texts_of_recipe(recipe: RlRecipe) -> list[str]:
@@ -48,7 +43,7 @@ def cache(texts: Sequence[str], model: str, out: Path, *, threads: int = 0) -> d
         raise RecipeProblem(f"--model: there is no folder {model}; `shapes` is the embedded checkpoint")
     if threads:
         torch.set_num_threads(threads)
-    before = len(FeatureCache(out)) if (out / "cache.json").exists() else 0
+    before = len(FeatureCache(out)) if (out / ORIGIN_FILE).exists() else 0
     with ProgressDisplay("encode", len(texts)) as display:
         made, too_long = cache_features(
             out,
