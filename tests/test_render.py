@@ -58,11 +58,11 @@ def test_shapes_are_told_apart_by_eye_and_by_number():
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_a_word_is_drawn_pixel_by_pixel(background):
-    picture = render(Scene((), background, (24, 24), Word("TEA", 3, 5)))
+    picture = render(Scene((), background, (24, 24), Word("UP", 4, 6)))
 
     ink = (picture == INK[background]).all(axis=-1)
-    assert (ink[3:8, 5:16] == written("TEA").astype(bool)).all()
-    assert ink.sum() == written("TEA").sum()
+    assert (ink[4:14, 6:20] == written("UP").astype(bool)).all()
+    assert ink.sum() == written("UP").sum()
     assert np.abs(np.subtract(INK[background], BACKGROUNDS[background])).min() > 100
 
 

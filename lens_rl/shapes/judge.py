@@ -23,8 +23,8 @@ MAX_SPOTS = 12
 """Spots that are looked at, the largest first, so that a picture of noise costs no more than others."""
 MAX_MISFIT = 0.28
 """Largest share of an object's area that may disagree with its best drawing."""
-MAX_WRONG_PIXELS = 2
-"""Of a word: pixels that are ink and should not be, or the other way round."""
+MAX_WRONG_PIXELS = 5
+"""Of a word: pixels that are ink and should not be, or the other way round; a dot has four."""
 MIN_GROUND = 0.3
 """Least share of a picture that is its background; where there is less, the background is UNCLEAR."""
 UNCLEAR = "unclear"

@@ -1,7 +1,7 @@
 """Scenes: coloured shapes, perhaps a word, on a plain background, placed so that what is said of them is true.
 
 Lengths of shapes are in units, `unit(size)` pixels each, so that a scene looks the same at every resolution; letters
-are drawn pixel by pixel. Shape suffixes: T throws, N objects.
+are drawn dot by dot. Shape suffixes: T throws, N objects.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lens_core.records import Size
-from lens_rl.shapes.letters import WORDS, word_size
+from lens_rl.shapes.letters import DOT, WORDS, word_size
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -135,11 +135,12 @@ def place(facts: Mapping[str, str | int], size: Size, random: np.random.Generato
 
 
 def _written(text: str, size: Size, random: np.random.Generator) -> Word:
-    """The word at a random place, a pixel away from the edge."""
+    """The word at a random place, a dot away from the edge, its dots on a grid."""
     height, width = word_size(text)
-    if height + 2 > size[0] or width + 2 > size[1]:
+    rows, columns = (size[0] - height) // DOT - 1, (size[1] - width) // DOT - 1
+    if rows < 1 or columns < 1:
         raise ValueError(f"the word {text} does not fit on {size[0]}x{size[1]} pixels: make the picture larger")
-    return Word(text, int(random.integers(1, size[0] - height)), int(random.integers(1, size[1] - width)))
+    return Word(text, DOT * int(random.integers(1, rows + 1)), DOT * int(random.integers(1, columns + 1)))
 
 
 def _throws(

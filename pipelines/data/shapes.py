@@ -21,8 +21,9 @@ from taxonomy.sampler import Split, draws
 from taxonomy.tree import Fact, load_tree
 
 FLAWS = ("blurred", "noisy", "cut", "merged", "miscounted")
-MOST, MOST_SIZED = 4, 3
-"""Objects in a scene, and in one whose objects are said to be large or small: four large ones find no room."""
+MOST = {"size": 3, "word": 2}
+"""Objects in a scene, by what else it states: four large ones find no room, nor do three beside a word."""
+MOST_ELSE = 4
 
 
 def samples(n: int, seed: int, split: Split, *, sizes: Sequence[Size], flawed_share: float = 0.0) -> Iterator[Packable]:
@@ -54,7 +55,7 @@ def _drawn(facts: Mapping[str, Fact], flaw: str | None, size: Size, random: np.r
 def _miscounted(facts: Mapping[str, Fact], random: np.random.Generator) -> dict[str, Fact]:
     """The facts with one object more or fewer of one kind."""
     counts = {name: int(value) for name, value in facts.items() if name.startswith("count")}
-    full = sum(counts.values()) >= (MOST_SIZED if "size" in facts else MOST)
+    full = sum(counts.values()) >= min((most for fact, most in MOST.items() if fact in facts), default=MOST_ELSE)
     names = [name for name, count in counts.items() if count > 1 or not full]
     name = names[random.integers(len(names))]
     fewer = full or (counts[name] > 1 and random.uniform() < 0.5)
