@@ -10,8 +10,7 @@ from lens_rl.shapes.judge import look
 from pipelines.data import shapes
 from pipelines.data.pack import MANIFEST, pack
 from taxonomy.sampler import split_of
-
-SIZES = ((32, 32), (24, 40), (40, 24))
+from tests.tiny import SIZES
 
 
 def samples(n, seed, split, flawed_share=0.35):

@@ -17,7 +17,7 @@ from lens_core.recipes import find_recipe, load_recipe
 from lens_core.runs import RunFolder, RunProblem
 from pipelines.data.shapes import samples
 from pipelines.pretrain import pretrain
-from tests.tiny import tiny_generator
+from tests.tiny import SIZES, tiny_generator
 
 SMALL = ("transformer.steps=12", "transformer.batch_size=16", "transformer.warmup=2", "save_every=5")
 
@@ -29,7 +29,7 @@ def recipe(*overrides):
 def corpus(generator, n=48):
     decoded = [
         CaptionedImage(__key__=str(i), __restore_key__=(), __subflavors__={}, image=s.image, captions=s.captions)
-        for i, s in enumerate(samples(n, 0, "train"))
+        for i, s in enumerate(samples(n, 0, "train", sizes=SIZES))
     ]
     return LatentSet(iter(decoded), generator.latents)
 
@@ -120,7 +120,7 @@ VAE = Vae(widths=(8, 8), latent_channels=2, steps=30, batch_size=8, norm_groups=
 
 def pictures(n=24):
     found = {}
-    for sample in samples(n, 0, "train"):
+    for sample in samples(n, 0, "train", sizes=SIZES):
         found.setdefault(sample.image.shape[:2], []).append(sample.image)
     return {size: np.stack(images) for size, images in found.items()}
 
@@ -147,7 +147,7 @@ def test_statistics_do_not_depend_on_how_they_are_batched():
 
 
 def test_pixels_are_centred():
-    scene = next(samples(1, 0, "train")).image
+    scene = next(samples(1, 0, "train", sizes=SIZES)).image
     pixels = to_pixels(scene[None])
     assert pixels.shape == (1, 3, *scene.shape[:2])
     assert pixels.min() >= -1 and pixels.max() <= 1
