@@ -20,7 +20,7 @@ from rubrics.rubric import Rubric
 from taxonomy.sampler import sample
 from taxonomy.tree import load_tree
 
-SIZES = [(32, 32), (24, 40), (40, 24)]
+SIZES = [(24, 24), (20, 28), (28, 20)]
 KINDS = {"colour", "shape", "count", "size", "total", "relation", "text", "background", "structure"}
 
 VALUES = {"background": BACKGROUNDS, "relation": RELATIONS, "text": WORDS, "size": ("small", "large")}

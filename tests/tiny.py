@@ -8,7 +8,7 @@ from base_model.lens import LensGenerator
 from base_model.text_features import tiny_text_encoder
 from base_model.transformer import LensTransformer
 
-SIZES = ((32, 32), (24, 40), (40, 24))
+SIZES = ((24, 24), (20, 28), (28, 20))
 """(height, width) of the embedded world's pictures."""
 WORDS = (  # noqa: SIM905
     "one two three four red green blue yellow purple circle circles square squares triangle triangles cross crosses "
