@@ -20,6 +20,7 @@ from base_model.lora_files import write_for_comfyui
 from base_model.weights import save_in_one_file
 from lens_rl.models import EMBEDDED
 from pipelines.cli import app
+from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -88,6 +89,11 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb in PARSED_ONLY:
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+        return
+    if verb == "report":
+        for name in {word for word in arguments if word.startswith("runs/")}:
+            finished_run(tmp_path / name)
+        assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
     run = "shapes + style.safetensors" if verb == "export" else "shapes"
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]

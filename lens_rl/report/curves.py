@@ -104,7 +104,8 @@ def _drop(run: RunRecord) -> Panel:
     return _guard(
         "Fall from the best",
         found,
-        "How far validation reward lies below the best so far. Reward that falls after rising is the mark of collapse.",
+        "How far validation reward lies below the best so far. A run stops where it stays beyond the limit for "
+        f"{run.settings.get('guards.patience', 2)} validations in a row: the mark of collapse.",
         upper=run.settings.get("guards.max_drop"),
         dots=True,
     )
