@@ -96,7 +96,7 @@ def points(rows: Sequence[dict[str, Any]], name: str) -> list[Point]:
     return [(row["step"], row[name]) for row in rows if not math.isnan(row.get(name, math.nan))]
 
 
-def _drop(run: RunRecord) -> Panel:
+def _drop(run: RunRecord) -> Panel | None:
     best, found = -math.inf, []
     for step, reward in points(run.validations, "validation/reward"):
         best = max(best, reward)
