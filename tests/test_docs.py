@@ -6,6 +6,7 @@ minutes is parsed only, and has whole runs of its own in other tests.
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from base_model.lora_files import write_for_comfyui
 from base_model.weights import save_in_one_file
 from lens_rl.models import EMBEDDED
 from pipelines.cli import app
+from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -78,8 +80,13 @@ def write_models(folder: Path) -> None:
         write_for_comfyui(lora.adapter(transformer, "style"), folder).rename(folder / f"{name}.safetensors")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("finished") / "run")
+
+
 @pytest.mark.parametrize("page, words", COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS])
-def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
+def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     write_files(tmp_path)
@@ -88,6 +95,11 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb in PARSED_ONLY:
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+        return
+    if verb == "report":
+        for name in {word for word in arguments if word.startswith("runs/")}:
+            shutil.copytree(request.getfixturevalue("finished"), tmp_path / name)
+        assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
     run = "shapes + style.safetensors" if verb == "export" else "shapes"
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from lens_core.recipes import find_recipe, load_recipe
 from lens_core.runs import RunFolder
+from lens_rl.job import run_job
+from lens_rl.recipe import RECIPES, RlRecipe
 from tests.tiny import tiny_generator
 
 SMALL = (
@@ -42,6 +45,14 @@ def command(model_folder: Path, runs: Path, name: str, *overrides: str) -> list[
     return [sys.executable, "-m", "pipelines", "rl", "shapes", "--runs", str(runs), "--name", name, *sets]
 
 
+def finished_run(folder: Path) -> Path:
+    """A run of seconds, run to its end in this process."""
+    start = model(folder.parent / "start")
+    config = load_recipe(RlRecipe, find_recipe("shapes", RECIPES), [*SMALL, f"model={start}"])
+    assert run_job(config, folder).reason == "finished"
+    return folder
+
+
 def finish(arguments: list[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr
@@ -49,7 +60,7 @@ def finish(arguments: list[str], timeout: float = 240) -> subprocess.CompletedPr
 
 
 def state(run: Path) -> dict[str, object]:
-    """Everything of a run that is promised: weights of all roles, optimiser, metrics and verdicts; no timings."""
+    """Everything of a run that is promised: weights of all roles, optimiser, metrics, verdicts, samples; no timings."""
     folder = RunFolder(run)
     found: dict[str, object] = {"checkpoints": folder.checkpoints()}
     for step in folder.checkpoints():
@@ -64,6 +75,9 @@ def state(run: Path) -> dict[str, object]:
         found["verdicts"] = database.execute(f"SELECT {columns} FROM verdicts ORDER BY 1, 2, 3").fetchall()
     summary = (run / "summary.json").read_text()
     found["summary"] = "\n".join(line for line in summary.splitlines() if "wall_seconds" not in line)
+    found |= {
+        str(file.relative_to(run)): file.read_bytes() for file in sorted((run / "samples").rglob("*")) if file.is_file()
+    }
     return found
 
 
