@@ -48,8 +48,8 @@ BORDER = 0.5
 """Least distance of an object's circle from the edge of the picture, in pixels."""
 RELATION_MARGIN = 3.0
 """How much nearer to its side a centre must be, in units, before a scene counts as showing the relation."""
-THROWS = 1024
-"""Random arrangements that are tried at a time, before the largest radius is lowered a little."""
+TRIES, THROWS = 40, 1024
+"""Random arrangements at a time, and how often they are thrown anew with smaller radii and the word elsewhere."""
 
 
 class Kind(NamedTuple):
@@ -122,7 +122,7 @@ def place(facts: Mapping[str, str | int], size: Size, random: np.random.Generato
     if text not in (None, *WORDS):
         raise ValueError(f"fact word is {text!r}; this world writes: {', '.join(WORDS)}")
     low_N, high_N = np.array([RADII[kind.extent] for kind in wanted]).T * unit(size)
-    for share in np.linspace(1.0, 0.0, 12):
+    for share in np.linspace(1.0, 0.0, TRIES):
         word = None if text is None else _written(str(text), size, random)
         throws_TN3 = _throws(low_N, low_N + share * (high_N - low_N), size, random, word)
         for spots_N3 in throws_TN3:
