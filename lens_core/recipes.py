@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -76,7 +77,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML without its two surprises: `3e-4` is a number, and a key given twice is an error."""
 
 
@@ -169,10 +170,15 @@ def _fields(model: type[BaseModel], keys: Path_) -> set[str]:
         inner = []
         for section in sections:
             for kind in _models(section):
-                field = kind.model_fields.get(str(key))
+                field = _by_key(kind).get(str(key))
                 inner += [field.annotation] if field else [kind] * (isinstance(key, int) or _is_tag(kind, key))
         sections = inner
-    return {name for section in sections for kind in _models(section) for name in kind.model_fields}
+    return {name for section in sections for kind in _models(section) for name in _by_key(kind)}
+
+
+def _by_key(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the key that a file writes, which need not be a Python name."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def _is_tag(kind: type[BaseModel], key: str | int) -> bool:
