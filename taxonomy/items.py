@@ -5,6 +5,7 @@ one. A prompt is about one item, and a writer puts into words what was drawn for
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,14 @@ def load_item_tree(path: Path) -> ItemTree:
     tree = ItemTree(head, path, categories)
     check_quotas(tree, tree.size)
     return tree
+
+
+def names_a_grammar(path: Path) -> bool:
+    """Is this file an item tree? Such a tree names the grammar that puts it into words."""
+    try:
+        return re.search(r"^grammar:", path.read_text(encoding="utf-8"), re.M) is not None
+    except (OSError, UnicodeDecodeError):
+        return False  # The loader of recipes says what is wrong with it.
 
 
 def check_quotas(tree: ItemTree, n: int) -> None:
