@@ -1,4 +1,4 @@
-"""Which branches of a template are ever reached: `{% if %}`, `{% elif %}`, `{% else %}`, a loop's body, `a if b else c`."""
+"""Which branches of a template are ever reached: those of `{% if %}` and `{% for %}`, and of `a if b else c`."""
 
 from dataclasses import dataclass
 

@@ -100,7 +100,7 @@ def _problems(where: str) -> Iterator[None]:
     except SecurityError as error:
         raise Outside(f"{where}: {error}") from error
     except TemplateSyntaxError as error:
-        raise TemplateProblem(f"{where}: line {error.lineno}: {error.message}") from error
+        raise TemplateProblem(f"{where}: {error.message} (line {error.lineno})") from error
     except (RecursionError, MemoryError, SyntaxError, OverflowError) as error:
         raise Outside(f"{where}: it is nested too deep or holds too large a number ({error})") from error
     except (TemplateError, TypeError, ArithmeticError, ValueError, LookupError, AttributeError) as error:
