@@ -48,6 +48,11 @@ def load_recipe(model: type[Model], path: Path, overrides: Iterable[str] = ()) -
     return _validate(model, data, origin, str(path))
 
 
+def field_lines(path: Path) -> dict[Path_, int]:
+    """The line of every field of a YAML file, by the keys that lead to it. Raises RecipeProblem as `load_recipe`."""
+    return _read_yaml(path)[1]
+
+
 def read_recipe(model: type[Model], text: str, where: str) -> Model:
     """The same for a recipe already in memory, such as the resolved one of a run folder."""
     return _validate(model, yaml.load(text, Loader=_Loader), {}, where)

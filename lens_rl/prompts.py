@@ -52,7 +52,14 @@ def load_splits(recipe: Prompts, rubric: Rubric) -> PromptSplits:
         return PromptSplits(
             **{
                 split: tuple(
-                    Prompt(draw.id, draw.text, draw.category, draw.dimensions, rubric.criteria(draw.text, draw.facts))
+                    Prompt(
+                        draw.id,
+                        draw.text,
+                        draw.category,
+                        draw.dimensions,
+                        rubric.criteria(draw.text, draw.facts),
+                        draw.facts,
+                    )
                     for draw in draws
                 )
                 for split, draws in drawn.items()
@@ -92,7 +99,7 @@ def _split_set(name: str, recipe: Prompts, rubric: Rubric) -> PromptSplits:
 def _from_file(path: str, rubric: Rubric) -> tuple[Prompt, ...]:
     """Prompts of a file; those without criteria get the rubric's."""
     return tuple(
-        prompt if prompt.criteria else replace(prompt, criteria=rubric.criteria(prompt.text, {}))
+        prompt if prompt.criteria else replace(prompt, criteria=rubric.criteria(prompt.text, prompt.facts))
         for prompt in load_prompts(Path(path))
     )
 

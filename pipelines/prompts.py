@@ -13,7 +13,7 @@ def draw_prompts(tree: str, rubric: str, *, count: int, seed: int, out: Path | N
     """The texts of `count` draws; with `out`, they are written there together with their criteria."""
     writer = Rubric.load(rubric)
     drawn = [
-        Prompt(draw.id, draw.text, draw.category, draw.dimensions, writer.criteria(draw.text, draw.facts))
+        Prompt(draw.id, draw.text, draw.category, draw.dimensions, writer.criteria(draw.text, draw.facts), draw.facts)
         for draw in sample(load_tree(tree), count, seed)
     ]
     if out is not None:

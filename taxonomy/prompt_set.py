@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from lens_core.criteria import problem_of
 from lens_core.recipes import RecipeProblem, Strict, nearest
 from lens_core.records import Criterion, Prompt
 from lens_core.runs import whole_file
@@ -26,6 +27,8 @@ class _CriterionLine(Strict):
     text: str
     kind: str = "custom"
     check: dict[str, Any] | None = None
+    weight: float = 1.0
+    requires: str | None = None
 
 
 class _PromptLine(Strict):
@@ -34,6 +37,7 @@ class _PromptLine(Strict):
     category: str = ""
     dimensions: tuple[str, ...] = ()
     criteria: tuple[_CriterionLine, ...] = ()
+    facts: dict[str, str | int] = Field(default_factory=dict)
 
 
 def load_prompts(path: Path) -> list[Prompt]:
@@ -152,15 +156,16 @@ def _json_line(line: str, where: str) -> Prompt:
         raise RecipeProblem(f"{where}: {_first_mistake(error)}") from error
     if not found.text.strip():
         raise RecipeProblem(f"{where}: text is empty: write the prompt there, or delete the line")
-    names = [criterion.name for criterion in found.criteria]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise RecipeProblem(f"{where}: criteria: two are named {doubled!r}; verdicts are kept by name, so rename one")
+    criteria = tuple(Criterion(c.name, c.text, c.kind, c.check, c.weight, c.requires) for c in found.criteria)
+    if problem := problem_of(criteria):
+        raise RecipeProblem(f"{where}: criteria: {problem}")
     return Prompt(
         id=found.id or _id(found.text),
         text=found.text,
         category=found.category,
         dimensions=found.dimensions,
-        criteria=tuple(Criterion(c.name, c.text, c.kind, c.check) for c in found.criteria),
+        criteria=criteria,
+        facts=found.facts,
     )
 
 
@@ -183,16 +188,25 @@ def _first_mistake(error: ValidationError) -> str:
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:
-    return {
+    plain = {
         "id": prompt.id,
         "text": prompt.text,
         "category": prompt.category,
         "dimensions": list(prompt.dimensions),
-        "criteria": [
-            {"name": c.name, "text": c.text, "kind": c.kind, "check": None if c.check is None else dict(c.check)}
-            for c in prompt.criteria
-        ],
+        "criteria": [_plain_criterion(criterion) for criterion in prompt.criteria],
     }
+    return plain | ({"facts": dict(prompt.facts)} if prompt.facts else {})
+
+
+def _plain_criterion(criterion: Criterion) -> dict[str, Any]:
+    """Weight and parent are written where there is one to be told."""
+    check = None if criterion.check is None else dict(criterion.check)
+    plain = {"name": criterion.name, "text": criterion.text, "kind": criterion.kind, "check": check}
+    if criterion.weight != 1.0:
+        plain["weight"] = criterion.weight
+    if criterion.requires is not None:
+        plain["requires"] = criterion.requires
+    return plain
 
 
 def _id(text: str) -> str:

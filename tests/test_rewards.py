@@ -1,5 +1,7 @@
 """A reward is the mean of what was answered, or nothing; never a zero for a failure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,7 +55,7 @@ def test_own_reward_is_weighed_in(tmp_path):
     file.write_text(OWN.replace("{shift}", "1"))
     both = WeightedRewards([RewardChoice(weight=3.0), RewardChoice(kind=f"python: {file}:Brightness")])
     assert both(PROMPT, SAMPLE, verdicts([1, 0, 1, 1, 0])) == pytest.approx((3 * 0.6 + 1) / 4)
-    assert both(Prompt("p", "dark"), SAMPLE, verdicts([1, 1, 1, 1, 1])) is None
+    assert both(replace(PROMPT, text="dark"), SAMPLE, verdicts([1, 1, 1, 1, 1])) is None
 
 
 def test_bad_rewards_are_named(tmp_path):

@@ -26,7 +26,6 @@ def _openai_chat(judge: "Judge") -> Backend:
         api_key_env=judge.api_key_env,
         timeout=judge.timeout_seconds,
         longest_side=judge.longest_side,
-        concurrency=judge.concurrency,
     )
 
 

@@ -1,11 +1,13 @@
-"""What stands between the rubric judge and whoever answers: an image and questions in, answers out.
+"""What stands between the rubric judge and whoever answers: one picture and some questions in, answers out.
 
-A backend renders no template and keeps nothing; `RubricJudge` does both for all of them.
+A backend makes one request. It renders no template, keeps nothing, knows no price and does not try again where an
+answer came but cannot be used; `RubricJudge` does all of that for every backend. Only faults of the transport are
+retried here, by the client that meets them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -36,8 +38,51 @@ class Answer:
     status: Status = "ok"
     p: float | None = None
     mass: float | None = None
-    tokens: int = 0
-    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was sent and counted: HTTP requests, tries that failed included, and tokens by what they are priced at.
+
+    `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.cached_tokens + self.cache_write_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer a question, in their order, and what the request took."""
+
+    answers: tuple[Answer, ...]
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a configured backend can do. The judge and the checks of a recipe ask here, and never a model's name."""
+
+    questions_per_request: int = 1
+    """How many criteria of one picture a request may carry."""
+    probabilities: bool = False
+    """Answers have `p`."""
+    label_mass: bool = False
+    """Answers have `mass`."""
+    structured_output: bool = False
+    reasoning_effort: bool = False
+    longest_side: int | None = None
+    """Pixels; larger pictures are made smaller before they are sent. None: sent as they are."""
 
 
 class Backend(Protocol):
@@ -45,17 +90,28 @@ class Backend(Protocol):
 
     identity: str
     """Model and everything else, apart from the templates, that an answer depends on."""
+    model: str | None
+    """The name its price is found under; None where answers cost nothing."""
+    capabilities: Capabilities
 
     def cannot_read(self, criterion: Criterion) -> str | None:
         """Why this backend could never answer that criterion, or None."""
         ...
 
-    async def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        """An answer a question, in order. `image` is uint8 RGB, (height, width, 3).
+    def prepare(self, image: np.ndarray) -> Any:
+        """An image, uint8 RGB (height, width, 3), as `answer` takes it: encoded once for all its requests."""
+        ...
+
+    async def answer(self, picture: Any, questions: Sequence[Question]) -> Reply:
+        """One request: at most `capabilities.questions_per_request` questions about a prepared picture.
 
         A question that could not be answered is an `Answer` with its status; JudgeProblem is for
         what no later question will survive either, such as a rejected key.
         """
+        ...
+
+    def worst_case(self, picture: Any, questions: Sequence[Question]) -> Usage:
+        """More than that request can take, its retries included: what a budget must have left before it is sent."""
         ...
 
     async def close(self) -> None: ...

@@ -8,13 +8,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 
 from lens_core.records import Criterion, Prompt, Verdict
-from lens_rl.judges.backend import Answer, Backend, JudgeProblem, Question
+from lens_rl.judges.backend import Backend, JudgeProblem, Question, Reply
 from lens_rl.judges.store import VerdictStore, image_sha
 from rubrics.rubric import Rubric
+
+ATTEMPTS = 2
+"""Tries in all where answers come that cannot be used."""
 
 
 class RubricJudge:
@@ -60,36 +65,50 @@ class RubricJudge:
         known = self._store.find(sha, self.judge_id, questions)
         open_questions = [question for question, verdict in zip(questions, known, strict=True) if verdict is None]
         if open_questions:
-            async with self._slots:
-                started = time.perf_counter()
-                answers = await self.backend.answer(image, open_questions)
-                latency = time.perf_counter() - started
-            new = [
-                (question, self._verdict(question.criterion, sha, answer, latency))
-                for question, answer in zip(open_questions, answers, strict=True)
-            ]
-            self._store.add(prompt.id, new)
-            fresh = iter(verdict for _, verdict in new)
+            picture = self.backend.prepare(image)
+            size = self.backend.capabilities.questions_per_request
+            requests = [open_questions[start : start + size] for start in range(0, len(open_questions), size)]
+            answered = await asyncio.gather(*(self._ask(prompt, sha, picture, some) for some in requests))
+            fresh = iter(verdict for verdicts in answered for verdict in verdicts)
             known = [verdict or next(fresh) for verdict in known]
         return tuple(verdict for verdict in known if verdict is not None)
+
+    async def _ask(self, prompt: Prompt, sha: str, picture: Any, questions: Sequence[Question]) -> list[Verdict]:
+        """One request, tried again where an answer came that cannot be used; its verdicts are stored."""
+        async with self._slots:
+            started = time.perf_counter()
+            reply = await self._usable(picture, questions)
+            latency = time.perf_counter() - started
+        cost = None if self.backend.model else 0.0
+        verdicts = [
+            Verdict(
+                criterion=question.criterion.name,
+                image_sha=sha,
+                judge_id=self.judge_id,
+                value=answer.value,
+                status=answer.status,
+                p=answer.p,
+                mass=answer.mass,
+                latency=latency,
+                tokens=reply.usage.tokens // len(questions),
+                cost=cost,
+            )
+            for question, answer in zip(questions, reply.answers, strict=True)
+        ]
+        self._store.add(prompt.id, zip(questions, verdicts, strict=True))
+        return verdicts
+
+    async def _usable(self, picture: Any, questions: Sequence[Question]) -> Reply:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            retry=retry_if_result(lambda reply: any(a.status in ("invalid", "refusal") for a in reply.answers)),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        return await retrying(self.backend.answer, picture, questions)
 
     def _question(self, prompt: Prompt, criterion: Criterion) -> Question:
         system, user = self._rubric.messages(prompt.text, criterion)
         return Question(criterion, system, user)
-
-    def _verdict(self, criterion: Criterion, sha: str, answer: Answer, latency: float) -> Verdict:
-        return Verdict(
-            criterion=criterion.name,
-            image_sha=sha,
-            judge_id=self.judge_id,
-            value=answer.value,
-            status=answer.status,
-            p=answer.p,
-            mass=answer.mass,
-            latency=latency,
-            tokens=answer.tokens,
-            cost=answer.cost,
-        )
 
 
 def refuse_unreadable(backend: Backend, prompts: Sequence[Prompt]) -> None:

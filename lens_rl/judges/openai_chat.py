@@ -1,10 +1,9 @@
 """A judge behind any OpenAI-compatible endpoint: one chat request a criterion, the answer a bare 1 or 0.
 
-Transport faults (429, 5xx, dropped connections) are retried by the client; one more attempt is
-made where an answer came but cannot be used. What then remains is an error, never a zero.
+Transport faults (429, 5xx, dropped connections) are retried by the client. What then remains is an error, never a
+zero.
 """
 
-import asyncio
 import base64
 import io
 import math
@@ -17,12 +16,13 @@ import openai
 from PIL import Image
 
 from lens_core.records import Criterion
-from lens_rl.judges.backend import Answer, JudgeProblem, Question
+from lens_rl.judges.backend import Answer, Capabilities, JudgeProblem, Question, Reply, Usage
 
 TRANSPORT_RETRIES = 5
-ATTEMPTS = 2
 MIN_LABEL_MASS = 0.5
 JPEG_QUALITY = 95
+MAX_TOKENS = 4
+WORST_PICTURE_TOKENS = 4096
 
 
 class OpenAIChatBackend:
@@ -36,85 +36,98 @@ class OpenAIChatBackend:
         api_key_env: str,
         timeout: float,
         longest_side: int,
-        concurrency: int,
     ):
         if not model:
             raise JudgeProblem("judge.model is missing: name the model that the endpoint serves")
         key = os.environ.get(api_key_env)
         if not key and base_url is None:
             raise JudgeProblem(f"judge.api_key_env: the environment variable {api_key_env} is not set")
-        self._model, self._longest_side = model, longest_side
+        self.model, self._longest_side = model, longest_side
         self._client = openai.AsyncOpenAI(
             api_key=key or "none", base_url=base_url, timeout=timeout, max_retries=TRANSPORT_RETRIES
         )
-        self._slots = asyncio.Semaphore(concurrency)
+        self.capabilities = Capabilities(probabilities=True, label_mass=True, longest_side=longest_side)
         self.identity = f"openai_chat:{model}:side{longest_side}:jpeg{JPEG_QUALITY}"
 
     def cannot_read(self, criterion: Criterion) -> str | None:
         return None if criterion.text.strip() else "its text is empty"
 
-    async def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        picture = {"type": "image_url", "image_url": {"url": _data_url(image, self._longest_side)}}
-        return await asyncio.gather(*(self._ask(picture, question) for question in questions))
+    def prepare(self, image: np.ndarray) -> str:
+        return _data_url(image, self._longest_side)
+
+    async def answer(self, picture: str, questions: Sequence[Question]) -> Reply:
+        (question,) = questions
+        return await self._ask(picture, question)
+
+    def worst_case(self, picture: str, questions: Sequence[Question]) -> Usage:
+        characters = sum(len(question.system) + len(question.user) for question in questions)
+        # No tokenizer makes more tokens than bytes of text; a picture's price depends on the model: see the profile.
+        return Usage(
+            1 + TRANSPORT_RETRIES, input_tokens=4 * characters + WORST_PICTURE_TOKENS, output_tokens=MAX_TOKENS
+        )
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def _ask(self, picture: dict[str, Any], question: Question) -> Answer:
-        from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
-
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            retry=retry_if_result(lambda answer: answer.status in ("invalid", "refusal")),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        return await retrying(self._ask_once, picture, question)
-
-    async def _ask_once(self, picture: dict[str, Any], question: Question) -> Answer:
+    async def _ask(self, picture: str, question: Question) -> Reply:
         messages: list[Any] = [
             {"role": "system", "content": question.system},
-            {"role": "user", "content": [picture, {"type": "text", "text": question.user}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": picture}},
+                    {"type": "text", "text": question.user},
+                ],
+            },
         ]
         try:
-            async with self._slots:
-                reply = await self._client.chat.completions.create(
-                    model=self._model,
-                    messages=messages,
-                    temperature=0.0,
-                    max_tokens=4,
-                    logprobs=True,
-                    top_logprobs=20,
-                )
+            reply = await self._client.chat.completions.create(
+                model=self.model,
+                messages=messages,
+                temperature=0.0,
+                max_tokens=MAX_TOKENS,
+                logprobs=True,
+                top_logprobs=20,
+            )
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise JudgeProblem(f"judge.api_key_env: the endpoint rejected the key ({error.status_code})") from error
         except openai.NotFoundError as error:
-            raise JudgeProblem(f"judge.model: the endpoint does not have {self._model!r}") from error
+            raise JudgeProblem(f"judge.model: the endpoint does not have {self.model!r}") from error
         except openai.RateLimitError as error:
             if error.code == "insufficient_quota":
                 raise JudgeProblem("judge: the account behind the key has no quota left") from error
-            return Answer(None, "error")
+            return Reply((Answer(None, "error"),), Usage(requests=1))
         except openai.APITimeoutError:
-            return Answer(None, "timeout")
+            return Reply((Answer(None, "timeout"),), Usage(requests=1))
         except (openai.APIError, ValueError):
-            return Answer(None, "error")
-        return read_reply(reply)
+            return Reply((Answer(None, "error"),), Usage(requests=1))
+        return Reply((read_answer(reply),), read_usage(reply))
 
 
-def read_reply(reply: Any) -> Answer:
+def read_answer(reply: Any) -> Answer:
     """A chat completion to an answer: exactly "1" or "0", with its probability where it is given."""
-    tokens = reply.usage.total_tokens if getattr(reply, "usage", None) else 0
     if not getattr(reply, "choices", None):
-        return Answer(None, "error", tokens=tokens)
+        return Answer(None, "error")
     choice = reply.choices[0]
     if getattr(choice.message, "refusal", None):
-        return Answer(None, "refusal", tokens=tokens)
+        return Answer(None, "refusal")
     label = (choice.message.content or "").strip()
     if label not in ("0", "1"):
-        return Answer(None, "invalid", tokens=tokens)
+        return Answer(None, "invalid")
     p, mass = _probability(choice)
     if mass is not None and mass < MIN_LABEL_MASS:
-        return Answer(None, "invalid", p=p, mass=mass, tokens=tokens)
-    return Answer(int(label), p=p, mass=mass, tokens=tokens)
+        return Answer(None, "invalid", p=p, mass=mass)
+    return Answer(int(label), p=p, mass=mass)
+
+
+def read_usage(reply: Any) -> Usage:
+    """The tokens that an endpoint says a reply took."""
+    usage = getattr(reply, "usage", None)
+    if not usage:
+        return Usage(requests=1)
+    details = getattr(usage, "prompt_tokens_details", None)
+    cached = (getattr(details, "cached_tokens", None) or 0) if details else 0
+    return Usage(1, usage.prompt_tokens - cached, cached, 0, usage.completion_tokens)
 
 
 def _probability(choice: Any) -> tuple[float | None, float | None]:

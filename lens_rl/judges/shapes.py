@@ -5,22 +5,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from lens_core.records import Criterion
-from lens_rl.judges.backend import Answer, Question
+from lens_rl.judges.backend import Answer, Capabilities, Question, Reply, Usage
 from lens_rl.shapes import judge as eyes
 
 
 class ShapesBackend:
     identity = "shapes-1"
     """Raise the number whenever `lens_rl/shapes/judge.py` answers differently: old verdicts are then not reused."""
+    model = None
+    capabilities = Capabilities(questions_per_request=400)
 
     def cannot_read(self, criterion: Criterion) -> str | None:
         if criterion.check is None:
             return "it has no `check`, and the shapes judge reads nothing else"
         return eyes.can_read(criterion.check)
 
-    async def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        seen = eyes.look(image)
-        return [Answer(int(eyes.holds(question.criterion.check or {}, seen)), cost=0.0) for question in questions]
+    def prepare(self, image: np.ndarray) -> eyes.Seen:
+        return eyes.look(image)
+
+    async def answer(self, picture: eyes.Seen, questions: Sequence[Question]) -> Reply:
+        return Reply(tuple(Answer(int(eyes.holds(question.criterion.check or {}, picture))) for question in questions))
+
+    def worst_case(self, picture: eyes.Seen, questions: Sequence[Question]) -> Usage:
+        return Usage()
 
     async def close(self) -> None:
         """Nothing is open."""

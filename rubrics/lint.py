@@ -1,0 +1,311 @@
+"""What is wrong with a rubric, found before a judge is paid to find it out.
+
+`lint` reads the files, then renders every criterion over samples of facts and looks at what the judge would read.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from lens_core.branches import BranchWatch
+from lens_core.recipes import RecipeProblem, field_lines
+from lens_core.records import Criterion
+from lens_core.templates import Condition, Outside, Template, TemplateProblem, UnknownVariable
+from rubrics.comparing import contradict, disagreement, same
+from rubrics.lint_judge import judge_faults
+from rubrics.rubric import CriterionTemplate, RubricFile, RubricSource, compiled_check, read_rubric, tables
+from rubrics.samples import Sample, samples_of
+from rubrics.statements import Fault, faults_of
+
+LONGEST_NAME, MOST_CRITERIA = 60, 25
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One mistake: where it stands, what it is, and what to do."""
+
+    file: str
+    line: int
+    code: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.code}: {self.message}; {self.fix}"
+
+
+def lint(name: str, samples: Sequence[Sample] = ()) -> list[Finding]:
+    """The findings on a rubric, by name or path, in the order of its lines; none where all is well.
+
+    `samples` are prompts with facts as a run would bring them; without, the rubric's own examples are combined.
+    """
+    try:
+        source = read_rubric(name)
+    except RecipeProblem as problem:
+        return sorted(_of_a_file(name, str(problem)))
+    return sorted(set(_Linter(source, samples).findings()))
+
+
+class _Linter:
+    """Goes through one rubric; each method yields what it finds."""
+
+    def __init__(self, source: RubricSource, samples: Sequence[Sample]):
+        self._source, self._file = source, source.file
+        self._lines = field_lines(source.path)
+        self._given = list(samples)
+        self._broken: set[int] = set()
+        self._asked: set[str] = set()
+
+    def findings(self) -> Iterator[Finding]:
+        for fault, line in judge_faults(self._source.judge, self._source.judge_path.name):
+            yield self._finding(fault, line, self._source.judge_path)
+        for index, criterion in enumerate(self._file.criteria):
+            yield from self._compiles(index, criterion)
+            yield from self._names(index, criterion)
+        yield from self._unused()
+        yield from self._kinds()
+        yield from self._over_samples()
+
+    def _finding(self, fault: Fault, line: int, path: Path | None = None) -> Finding:
+        return Finding(str(path or self._source.path), line, fault.code, fault.message, fault.fix)
+
+    def _at(self, index: int, *fields: str) -> int:
+        """The line of a criterion's field, or of the criterion where it has none of these."""
+        keys = next((k for f in fields if (k := ("criteria", index, f)) in self._lines), ("criteria", index))
+        return self._lines.get(keys, 1)
+
+    def _compiles(self, index: int, criterion: CriterionTemplate) -> Iterator[Finding]:
+        """Each template of a criterion by itself, so that one mistake does not hide the next."""
+        known = self._file.variables
+        for field, build in _templates_of(criterion, known):
+            try:
+                self._asked |= build().asks_for
+            except TemplateProblem as problem:
+                self._broken.add(index)
+                yield self._finding(_of_a_template(criterion, field, problem), self._at(index, field.split(".")[0]))
+        if criterion.when and index not in self._broken and not Condition(criterion.when, where="").asks_for:
+            fix = "ask for a fact, or take `when` out"
+            yield self._finding(
+                Fault("constant-when", f"`when` of {criterion.name!r} asks for no fact", fix), self._at(index, "when")
+            )
+
+    def _names(self, index: int, criterion: CriterionTemplate) -> Iterator[Finding]:
+        line = self._at(index, "name")
+        name = criterion.name
+        if not name.strip() or name != name.strip() or len(name) > LONGEST_NAME or re.search(r"[\n{}\"]", name):
+            fix = f"a name is up to {LONGEST_NAME} plain characters; it is no template"
+            yield self._finding(Fault("name", f"{name!r} does not read well in a table", fix), line)
+        if re.search(r"\{\{-?\s*prompt\s*-?\}\}", criterion.text):
+            fix = "the judge sees the prompt anyway: leave it out, or write {{ prompt | tojson }}"
+            message = f"the text of {name!r} takes in the prompt bare, where it could pass for part of the statement"
+            yield self._finding(Fault("bare-prompt", message, fix), self._at(index, "text"))
+        if criterion.check is not None and not criterion.check.get("kind"):
+            fix = "write check: {kind: ...}, which tells a program how to read the rest"
+            yield self._finding(
+                Fault("check-kind", f"the check of {name!r} has no kind", fix), self._at(index, "check")
+            )
+
+    def _unused(self) -> Iterator[Finding]:
+        if self._broken:
+            return  # what a broken template asks for is not known
+        for field, names in (("facts", self._file.facts), ("words", self._file.words)):
+            for name in sorted(set(names) - self._asked):
+                line = self._lines.get((field, name), self._lines.get((field,), 1))
+                message = f"nothing asks for {name!r}, which stands under {field}"
+                yield self._finding(Fault("unused", message, "use it in a criterion, or take it out"), line)
+
+    def _kinds(self) -> Iterator[Finding]:
+        first: dict[str, str] = {}
+        for index, criterion in enumerate(self._file.criteria):
+            plain = re.sub(r"[\W_]+", " ", criterion.kind.lower()).strip().removesuffix("s").replace("color", "colour")
+            if not plain or first.setdefault(plain, criterion.kind) != criterion.kind:
+                message = f"kind {criterion.kind!r} stands beside {first.get(plain, '')!r}"
+                fix = "tables group criteria by kind: write it in one way"
+                yield self._finding(Fault("kind", message, fix), self._at(index, "kind"))
+
+    def _over_samples(self) -> Iterator[Finding]:
+        """What shows only in what the judge would read."""
+        without = sorted(name for name, values in self._file.facts.items() if not values)
+        if without and not self._given:
+            message = f"{', '.join(without)}: no values to try the criteria on"
+            fix = (
+                f"give examples, as in `facts: {{{without[0]}: [some, values]}}`, or lint with the tree they come from"
+            )
+            yield self._finding(Fault("no-values", message, fix), self._lines.get(("facts",), 1))
+            return
+        trial = _Trial(self._file, self._broken)
+        for sample in self._given or samples_of(self._file):
+            trial.run(sample)
+        for fault, index, field in trial.faults():
+            yield self._finding(fault, self._at(index, field, "text") if index is not None else 1)
+
+
+class _Trial:
+    """Renders the sound criteria over samples and keeps each kind of fault once a criterion."""
+
+    def __init__(self, file: RubricFile, broken: set[int]):
+        self._words = tables(file)
+        self._criteria = {index: one for index, one in enumerate(file.criteria) if index not in broken}
+        self._complete = not broken
+        self._texts = {i: BranchWatch(one.text, where="text") for i, one in self._criteria.items()}
+        self._conditions = {i: Condition(one.when, where="when") for i, one in self._criteria.items() if one.when}
+        self._checks = {
+            i: compiled_check(one.check, "check", file.variables) for i, one in self._criteria.items() if one.check
+        }
+        self._applied: set[int] = set()
+        self._seen: set[tuple[Any, ...]] = set()
+        self._faults: dict[tuple[str, int | None], tuple[Fault, int | None, str]] = {}
+
+    def run(self, sample: Sample) -> None:
+        values = {"prompt": sample.prompt, **self._words, **sample.facts}
+        rendered = {i: one for i in self._applying(values) if (one := self._rendered(i, values)) is not None}
+        for index, criterion in rendered.items():
+            if (index, criterion.text) not in self._seen:
+                self._seen.add((index, criterion.text))
+                self._look_at(index, criterion, sample.facts)
+        for (i, one), (j, other) in combinations(rendered.items(), 2):
+            if (i, j, one.text, other.text) not in self._seen:
+                self._seen.add((i, j, one.text, other.text))
+                self._compare(one, j, other)
+        self._look_at_all(list(rendered.items()), sample)
+
+    def faults(self) -> Iterator[tuple[Fault, int | None, str]]:
+        for index, criterion in self._criteria.items():
+            if index not in self._applied:
+                message = f"{criterion.name!r} applies to no prompt: its `when`, or its parent's, never holds"
+                self._keep(Fault("never", message, "mend the condition, or take the criterion out"), index, "when")
+                continue
+            for branch in self._texts[index].unreached():
+                message = f"{criterion.name!r}: {branch.what} (line {branch.line} of the text) is never reached"
+                self._keep(Fault("dead-branch", message, "no fact leads there: mend or delete it"), index, "text")
+        yield from self._faults.values()
+
+    def _keep(self, fault: Fault, index: int | None, field: str = "text") -> None:
+        self._faults.setdefault((fault.code, index), (fault, index, field))
+
+    def _applying(self, values: Mapping[str, Any]) -> list[int]:
+        applies: dict[int, bool] = {}
+
+        def of(index: int) -> bool:
+            if index not in applies:
+                parent = self._criteria[index].requires
+                above = parent is None or any(of(i) for i, one in self._criteria.items() if one.name == parent)
+                applies[index] = above and self._holds(index, values)
+            return applies[index]
+
+        found = [index for index in self._criteria if of(index)]
+        self._applied.update(found)
+        return found
+
+    def _holds(self, index: int, values: Mapping[str, Any]) -> bool:
+        condition = self._conditions.get(index)
+        if condition is None:
+            return True
+        try:
+            return condition(**values)
+        except TemplateProblem as problem:
+            self._keep_problem(problem, index, "when")
+            self._applied.add(index)
+            return False
+
+    def _rendered(self, index: int, values: Mapping[str, Any]) -> Criterion | None:
+        source = self._criteria[index]
+        try:
+            text = self._texts[index].render(**values).strip()
+            check = self._checks[index](values) if index in self._checks else None
+        except TemplateProblem as problem:
+            self._keep_problem(problem, index, "text")
+            return None
+        return Criterion(source.name, text, source.kind, check, source.weight, source.requires)
+
+    def _keep_problem(self, problem: TemplateProblem, index: int, field: str) -> None:
+        name = self._criteria[index].name
+        if isinstance(problem, Outside):
+            self._keep(Fault("sandbox", f"{name!r}: {problem}", "write it in a simpler way"), index, field)
+        elif "undefined" in str(problem) and "object" not in str(problem):
+            fix = "let the criterion wait with `when: ... is defined`"
+            self._keep(Fault("missing-fact", f"{name!r}: {problem} for some prompts", fix), index, field)
+        else:
+            self._keep(
+                Fault("fails", f"{name!r}: {problem} for some facts", "mend the template or the words"), index, field
+            )
+
+    def _look_at(self, index: int, criterion: Criterion, facts: Mapping[str, Any]) -> None:
+        for fault in faults_of(criterion.text, facts):
+            message = f"{criterion.name!r}: {fault.message}"
+            self._keep(Fault(fault.code, message, fault.fix), index)
+        if left := re.search(r"[{<\[$](?:%s)\b" % "|".join(map(re.escape, [*facts, "prompt"])), criterion.text):
+            message = f"{criterion.name!r} has {left[0]!r} in what the judge reads"
+            self._keep(Fault("braces", message, "a fact is written {{ so }}, with two braces"), index)
+        if criterion.check and (message := disagreement(criterion.text, criterion.check)):
+            fix = "let text and check say the same"
+            self._keep(Fault("check-differs", f"{criterion.name!r}: {message}", fix), index, "check")
+
+    def _compare(self, one: Criterion, j: int, other: Criterion) -> None:
+        pair = f"{other.name!r} and {one.name!r}"
+        if one.name == other.name:
+            fix = "verdicts are kept by name: rename one, or let their `when` exclude each other"
+            self._keep(Fault("doubled-name", f"two criteria of one prompt are named {one.name!r}", fix), j, "name")
+        if same(one.text, other.text) or (one.check and one.check == other.check):
+            fix = "every criterion says something new: take one out, or narrow its `when`"
+            self._keep(Fault("doubled", f"{pair} say the same: {other.text!r}", fix), j)
+        elif contradict(one.text, other.text):
+            message = f"{pair} cannot both hold: {one.text!r} and {other.text!r}"
+            self._keep(Fault("contradiction", message, "no picture gets full reward: mend one"), j)
+
+    def _look_at_all(self, rendered: list[tuple[int, Criterion]], sample: Sample) -> None:
+        if not rendered and self._complete:
+            message = f"no criterion applies to a prompt with the facts {dict(sample.facts)}"
+            self._keep(Fault("no-criteria", message, "add one without `when`"), None)
+        if len(rendered) > MOST_CRITERIA:
+            message = f"{len(rendered)} criteria for one prompt; each is asked of every picture"
+            self._keep(Fault("too-many", message, f"keep the {MOST_CRITERIA} that tell most"), rendered[-1][0])
+        total = sum(criterion.weight for _, criterion in rendered)
+        for index, criterion in rendered:
+            if len(rendered) > 2 and criterion.weight > total / 2:
+                message = f"{criterion.name!r} weighs more than all other criteria of a prompt together"
+                self._keep(Fault("heavy", message, "the others would hardly matter: lower its weight"), index, "weight")
+
+
+def _templates_of(
+    criterion: CriterionTemplate, known: frozenset[str]
+) -> Iterator[tuple[str, Callable[[], Template | Condition]]]:
+    """Each template of a criterion: its field, and a function that compiles it."""
+    yield "text", lambda: Template(criterion.text, where="text", variables=known)
+    if criterion.when:
+        yield "when", lambda: Condition(criterion.when or "", where="when", variables=known)
+    for place, text in _texts_within(criterion.check or {}, "check"):
+        yield place, lambda text=text, place=place: Template(text, where=place, variables=known)
+
+
+def _texts_within(value: Any, place: str) -> Iterable[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts_within(inner, f"{place}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts_within(inner, place)
+    elif isinstance(value, str):
+        yield place, value
+
+
+def _of_a_template(criterion: CriterionTemplate, field: str, problem: TemplateProblem) -> Fault:
+    message = f"{criterion.name!r}, {problem}"
+    if isinstance(problem, UnknownVariable):
+        return Fault("unknown-variable", message, "list it under facts, or write a name that is there")
+    if isinstance(problem, Outside):
+        return Fault("sandbox", message, "templates of rubrics only fill in, decide and repeat")
+    return Fault("template", message, f"mend the template in {field}")
+
+
+def _of_a_file(name: str, problem: str) -> Iterator[Finding]:
+    """A file that cannot be read as a rubric: its problems, with the lines that they name."""
+    for line in problem.splitlines():
+        found = re.match(r"(?P<file>[^:]+):(?P<line>\d+): (?P<message>.*)", line)
+        file, number, message = (found["file"], int(found["line"]), found["message"]) if found else (name, 1, line)
+        message = message.removeprefix(f"{name}: ").removeprefix("recipe: ")
+        code = "requires" if "requires" in message else "judge-missing" if "no template" in message else "field"
+        yield Finding(file, number, code, message, "see docs/write-a-rubric.md for the fields of a rubric")
