@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lens_core.recipes import RecipeProblem
 from taxonomy.briefs import Brief, redraw
+from taxonomy.english import NUMBERS
 from taxonomy.faithful import unstated
 from taxonomy.items import ItemTree
 from taxonomy.near_duplicates import Leakage, NearDuplicates
@@ -99,7 +100,10 @@ def _written(tree: ItemTree, writer: Writer, batch: Sequence[Brief], seed: int, 
 
 
 def _draw(brief: Brief, text: str) -> Draw:
-    facts = {**brief.facts, "sub_category": brief.sub_category}
+    """The facts gain what rubrics need beside them: `sub_category`, and `thing`, the item in its number."""
+    count = int(brief.facts["count"])
+    thing = f"{NUMBERS[count]} {brief.facts['items']}" if count > 1 else brief.facts["item"]
+    facts = {"sub_category": brief.sub_category, "thing": thing, **brief.facts}
     return Draw(brief.id, text, brief.category, brief.dimensions, facts, brief.scene)
 
 

@@ -3,7 +3,7 @@
 A grammar has, for each manner of a tree, parts (an opening, a sentence on what stands where ...) with several ways to
 say each, and the orders in which parts may follow. A way to say something is a Jinja template over the facts of a
 brief and over phrases made of them. Of the facts that a part can state, a way must state exactly those that the
-brief has; so nothing is left out, and a part without anything to state is not said.
+brief has; a part without anything to state is not said. An order is taken only where its parts state every fact.
 """
 
 import hashlib
@@ -26,10 +26,14 @@ GRAMMARS = Path(__file__).parent / "grammars"
 
 FACTS = ("attribute", "colour", "action", "relation", "other", "text", "setting")
 """Facts of a brief that a template may speak of, beside its manner's frame."""
-PHRASES = ("subject", "thing", "alone", "all", "item", "items", "number", "be", "have", "it", "its", "s")
+PHRASES = ("subject", "thing", "alone", "all", "each", "item", "items", "number", "be", "have", "it", "its", "s")
 """What a template is given besides: see `phrases`."""
 FRAME = "frame"
 """The phrase that states, one after the other, those facts of the frame that no template asks for by name."""
+_IN_SUBJECT = {"attribute", "colour"}
+"""Facts that the phrase `subject` states."""
+_PLAIN = {"item", "items", "count", "manner"}
+"""Facts that templates see as phrases."""
 ATTEMPTS = 8
 
 Says = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -82,17 +86,18 @@ class Grammar:
 
 def phrases(brief: Brief) -> dict[str, str]:
     """What templates are given: `subject` with article or number, attribute and colour; `thing`, the same again;
-    `be`, `have`, `it`, `its` and the verb's `s` in its number; `alone`, `thing` where there is one, and `all` where
-    there are several."""
+    `be`, `have`, `it`, `its` and the verb's `s` in its number; `alone`, `thing` where there is one, and `all` and
+    `each` where there are several: `both cats`, `both`."""
     facts = brief.facts
     count, several = int(facts["count"]), int(facts["count"]) > 1
     noun = str(facts["items"] if several else facts["item"])
     described = noun_phrase(_text(facts.get("attribute")), _text(facts.get("colour")), noun)
+    each = "both" if count == 2 else f"all {NUMBERS[count]}"
     thing = f"the {NUMBERS[count]} {noun}" if several else f"the {noun}"
     return {
         "subject": f"{NUMBERS[count]} {described}" if several else indefinite(described),
         "thing": thing,
-        **({"all": f"all {NUMBERS[count]} {noun}"} if several else {"alone": thing}),
+        **({"all": f"{each} {noun}", "each": each} if several else {"alone": thing}),
         "item": noun,
         "items": str(facts["items"]),
         "number": NUMBERS[count],
@@ -109,7 +114,8 @@ class _Manner:
 
     def __init__(self, source: Manner, where: str, frame: Sequence[str]):
         self._where, self._orders = where, source.orders
-        stated = {*FACTS, *frame, FRAME}
+        self._plans: dict[frozenset[str], list[list[list[Template]]]] = {}
+        self._stated = stated = {*FACTS, *frame, FRAME}
         known = stated | set(PHRASES)
         self._parts = {
             name: _Part([Template(say, where=f"{where}, part {name!r}", variables=known) for say in says], stated)
@@ -124,22 +130,37 @@ class _Manner:
 
     def text(self, brief: Brief, random: np.random.Generator) -> str:
         """The first of some attempts that is as long as a prompt should be, or the one that comes nearest."""
-        attempts = []
+        values = {name: value for name, value in brief.facts.items() if name not in _PLAIN}
+        framed = [str(values.pop(name)) for name in self._framed if name in values]
+        values |= phrases(brief) | ({FRAME: ", ".join(framed)} if framed else {})
+        plans = self._plans_for(frozenset(values))
+        attempts: list[str] = []
         for _ in range(ATTEMPTS):
-            attempts.append(self._attempt(brief, random))
+            plan = plans[random.integers(len(plans))]
+            attempts.append(" ".join(_sentence(ways[random.integers(len(ways))].render(**values)) for ways in plan))
             if outside(attempts[-1]) == 0:
                 break
         return min(attempts, key=outside)
 
-    def _attempt(self, brief: Brief, random: np.random.Generator) -> str:
-        values = {
-            name: value for name, value in brief.facts.items() if name not in ("item", "items", "count", "manner")
-        }
-        framed = [str(values.pop(name)) for name in self._framed if name in values]
-        values |= phrases(brief) | ({FRAME: ", ".join(framed)} if framed else {})
-        order = self._orders[random.integers(len(self._orders))]
-        sentences = [say for part in order if (say := self._parts[part].say(values, random, self._where))]
-        return " ".join(sentences)
+    def _plans_for(self, given: frozenset[str]) -> list[list[list[Template]]]:
+        """The orders that state everything given, each as the ways to say its parts."""
+        if given not in self._plans:
+            due = (given & self._stated) - _IN_SUBJECT
+            found = [plan for order in self._orders if (plan := self._plan(order, given, due)) is not None]
+            if not found:
+                raise RecipeProblem(f"{self._where}: no order states {', '.join(sorted(due))} together: add one")
+            self._plans[given] = found
+        return self._plans[given]
+
+    def _plan(self, order: Sequence[str], given: frozenset[str], due: frozenset[str]) -> list[list[Template]] | None:
+        plan = []
+        for part in (self._parts[name] for name in order):
+            ways = part.ways(given)
+            if not ways and part.can_state & given:
+                return None
+            plan += [ways] if ways else []
+            due -= part.can_state
+        return None if due else plan
 
 
 class _Part:
@@ -147,18 +168,17 @@ class _Part:
 
     def __init__(self, ways: Sequence[Template], stated: set[str]):
         self._ways = [(way, way.asks_for & stated, way.asks_for - stated) for way in ways]
-        self.can_state = frozenset().union(*(facts for _, facts, _ in self._ways))
+        self.can_state = frozenset[str]().union(*(facts for _, facts, _ in self._ways))
 
-    def say(self, values: dict[str, str | int], random: np.random.Generator, where: str) -> str | None:
-        """One of the ways that state all that there is to state; None where there is nothing."""
-        due = self.can_state & values.keys()
-        ways = [way for way, facts, phrases in self._ways if facts == due and phrases <= values.keys()]
-        if not ways:
-            if not due:
-                return None
-            raise RecipeProblem(f"{where}: no way to state {', '.join(sorted(due))} together: add one")
-        sentence = ways[random.integers(len(ways))].render(**values).strip()
-        return with_capital(sentence) + ("" if sentence.endswith((".", "!", "?", '."')) else ".")
+    def ways(self, given: frozenset[str]) -> list[Template]:
+        """Those that state all that there is to state, and nothing else."""
+        due = self.can_state & given
+        return [way for way, facts, phrases in self._ways if facts == due and phrases <= given]
+
+
+def _sentence(said: str) -> str:
+    said = said.strip()
+    return with_capital(said) + ("" if said.endswith((".", "!", "?")) else ".")
 
 
 def _text(value: str | int | None) -> str | None:

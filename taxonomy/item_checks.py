@@ -27,7 +27,7 @@ def _check_shares(head: Head, path: Path) -> None:
         raise RecipeProblem(f"{path}: the quotas of the categories add up to {total:g}, not to 1")
     files = [place.file for place in head.categories]
     if doubled := next((file for file in files if files.count(file) > 1), None):
-        raise RecipeProblem(f"{_found(path, doubled, 1)}: category file {doubled} is listed twice")
+        raise RecipeProblem(f"{_found(path, doubled, nth=1)}: category file {doubled} is listed twice")
 
 
 def _check_dimensions(category: CategoryFile, file: Path) -> None:
@@ -42,10 +42,14 @@ def _check_dimensions(category: CategoryFile, file: Path) -> None:
 def _check_branches(category: CategoryFile, file: Path) -> None:
     names = [branch.name for branch in category.sub_categories]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise RecipeProblem(f"{_found(file, doubled, 1)}: sub-category {doubled!r} stands twice in {category.name!r}")
+        raise RecipeProblem(
+            f"{_found(file, doubled, nth=1)}: sub-category {doubled!r} stands twice in {category.name!r}"
+        )
     for branch in category.sub_categories:
         for words, complaint in _misfits(branch):
-            raise RecipeProblem(f"{_found(file, words)}: sub-category {branch.name!r}: {words!r} {complaint}")
+            raise RecipeProblem(
+                f"{_found(file, words, branch.name)}: sub-category {branch.name!r}: {words!r} {complaint}"
+            )
         if not any(getattr(branch, DIMENSIONS[dimension]) for dimension in category.dimensions):
             raise RecipeProblem(
                 f"{_found(file, branch.name)}: sub-category {branch.name!r} has words for none of the dimensions of "
@@ -90,16 +94,17 @@ def _check_doubled(categories: Iterable[tuple[Path, CategoryFile]]) -> None:
                 if key in places:
                     first, first_branch = places[key]
                     raise RecipeProblem(
-                        f"{_found(file, item.one, 1 if first == file else 0)}: item {item.one!r} of {branch.name!r} "
-                        f"stands already in {first_branch!r} ({_found(first, item.one)}): delete one of the two"
+                        f"{_found(file, item.one, branch.name, nth=int(first_branch == branch.name))}: item {item.one!r} of {branch.name!r} "
+                        f"stands already in {first_branch!r} ({_found(first, item.one, first_branch)}): delete one of the two"
                     )
                 places[key] = (file, branch.name)
 
 
-def _found(file: Path, words: str, nth: int = 0) -> str:
-    """`file:line` of the nth place where the words stand, or the file alone."""
+def _found(file: Path, words: str, branch: str = "", nth: int = 0) -> str:
+    """`file:line` of the nth place where the words stand, from where the branch begins; or the file alone."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    heading = re.compile(rf"name:\s*[\"']?{re.escape(branch)}")
+    first = next((number for number, line in enumerate(lines) if branch and heading.search(line)), 0)
     pattern = re.compile(rf"(?<![\w-]){re.escape(words)}(?![\w-])", re.I)
-    lines = [
-        n for n, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1) for _ in pattern.findall(line)
-    ]
-    return f"{file}:{lines[min(nth, len(lines) - 1)]}" if lines else str(file)
+    found = [number for number, line in enumerate(lines[first:], first + 1) for _ in pattern.findall(line)]
+    return f"{file}:{found[min(nth, len(found) - 1)]}" if found else str(file)
