@@ -23,31 +23,28 @@ from tests.test_rollout import PROMPTS, SIZES
 from tests.tiny import tiny_generator
 
 BRIGHT = """
-from lens_rl.judges.backend import Answer
+from lens_rl.judges.backend import Answer, Backend, Reply
 
-class Bright:
+class Bright(Backend):
     '''Says yes to pictures that are brighter than those the untrained model makes on average.'''
     identity = "bright"
     def __init__(self, judge): pass
-    def cannot_read(self, criterion): return None
     async def answer(self, image, questions):
-        return [Answer(int(image.mean() > {threshold}), cost=0.0) for _ in questions]
-    async def close(self): pass
+        return Reply(tuple(Answer(int(image.mean() > {threshold})) for _ in questions))
 """
 
 BROKEN = """
-from lens_rl.judges.backend import Answer
+from lens_rl.judges.backend import Answer, Backend, Reply
 
-class Broken:
+class Broken(Backend):
     '''Fails on every third picture.'''
     identity = "broken"
     asked = 0
     def __init__(self, judge): pass
-    def cannot_read(self, criterion): return None
     async def answer(self, image, questions):
         Broken.asked += 1
-        return [Answer(None, "error") if Broken.asked % 3 == 0 else Answer(Broken.asked % 2) for _ in questions]
-    async def close(self): pass
+        answer = Answer(None, "error") if Broken.asked % 3 == 0 else Answer(Broken.asked % 2)
+        return Reply((answer,) * len(questions))
 """
 
 
@@ -120,7 +117,7 @@ def test_a_failing_judge_stops_the_run_and_is_no_zero(tmp_path, start):
     tolerant = recipe(start, judge(tmp_path, BROKEN, "Broken"), "judge.max_error_share=0.9", "steps=2")
     summary = run_job(tolerant, tmp_path / "tolerant").summary
     assert summary["judge_errors"] > 0
-    assert summary["cost_usd"] is None
+    assert summary["cost_usd"] == 0.0
     rows = [json.loads(line) for line in (tmp_path / "tolerant" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["images/without_reward"] == round(row["images"] / 3) for row in rows[1:2])
     # Two thirds answer, half of them yes: with failures as zeros the mean would be a third.

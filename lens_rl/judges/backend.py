@@ -86,21 +86,24 @@ class Capabilities:
 
 
 class Backend(Protocol):
-    """One way to ask. Built by `lens_rl.judges.open_backend` from the recipe's `judge` section."""
+    """One way to ask. Built by `lens_rl.judges.open_backend` from the recipe's `judge` section.
+
+    Judges of your own inherit from it and write `identity` and `answer`; the rest has defaults.
+    """
 
     identity: str
     """Model and everything else, apart from the templates, that an answer depends on."""
-    model: str | None
+    model: str | None = None
     """The name its price is found under; None where answers cost nothing."""
-    capabilities: Capabilities
+    capabilities: Capabilities = Capabilities(questions_per_request=400)
 
     def cannot_read(self, criterion: Criterion) -> str | None:
         """Why this backend could never answer that criterion, or None."""
-        ...
+        return None
 
     def prepare(self, image: np.ndarray) -> Any:
         """An image, uint8 RGB (height, width, 3), as `answer` takes it: encoded once for all its requests."""
-        ...
+        return image
 
     async def answer(self, picture: Any, questions: Sequence[Question]) -> Reply:
         """One request: at most `capabilities.questions_per_request` questions about a prepared picture.
@@ -112,6 +115,7 @@ class Backend(Protocol):
 
     def worst_case(self, picture: Any, questions: Sequence[Question]) -> Usage:
         """More than that request can take, its retries included: what a budget must have left before it is sent."""
-        ...
+        return Usage()
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let go of connections."""

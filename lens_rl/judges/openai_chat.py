@@ -16,7 +16,7 @@ import openai
 from PIL import Image
 
 from lens_core.records import Criterion
-from lens_rl.judges.backend import Answer, Capabilities, JudgeProblem, Question, Reply, Usage
+from lens_rl.judges.backend import Answer, Backend, Capabilities, JudgeProblem, Question, Reply, Usage
 
 TRANSPORT_RETRIES = 5
 MIN_LABEL_MASS = 0.5
@@ -25,7 +25,7 @@ MAX_TOKENS = 4
 WORST_PICTURE_TOKENS = 4096
 
 
-class OpenAIChatBackend:
+class OpenAIChatBackend(Backend):
     """`base_url=None` is OpenAI itself. Raises JudgeProblem where the key is missing."""
 
     def __init__(
@@ -42,7 +42,8 @@ class OpenAIChatBackend:
         key = os.environ.get(api_key_env)
         if not key and base_url is None:
             raise JudgeProblem(f"judge.api_key_env: the environment variable {api_key_env} is not set")
-        self.model, self._longest_side = model, longest_side
+        self.model = self._model = model
+        self._longest_side = longest_side
         self._client = openai.AsyncOpenAI(
             api_key=key or "none", base_url=base_url, timeout=timeout, max_retries=TRANSPORT_RETRIES
         )
@@ -82,7 +83,7 @@ class OpenAIChatBackend:
         ]
         try:
             reply = await self._client.chat.completions.create(
-                model=self.model,
+                model=self._model,
                 messages=messages,
                 temperature=0.0,
                 max_tokens=MAX_TOKENS,

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lens_core.records import Criterion
-from lens_rl.judges.backend import Answer, Capabilities, Question, Reply, Usage
+from lens_rl.judges.backend import Answer, Backend, Question, Reply
 from lens_rl.shapes import judge as eyes
 
 
-class ShapesBackend:
+class ShapesBackend(Backend):
     identity = "shapes-1"
     """Raise the number whenever `lens_rl/shapes/judge.py` answers differently: old verdicts are then not reused."""
-    model = None
-    capabilities = Capabilities(questions_per_request=400)
 
     def cannot_read(self, criterion: Criterion) -> str | None:
         if criterion.check is None:
@@ -25,9 +23,3 @@ class ShapesBackend:
 
     async def answer(self, picture: eyes.Seen, questions: Sequence[Question]) -> Reply:
         return Reply(tuple(Answer(int(eyes.holds(question.criterion.check or {}, picture))) for question in questions))
-
-    def worst_case(self, picture: eyes.Seen, questions: Sequence[Question]) -> Usage:
-        return Usage()
-
-    async def close(self) -> None:
-        """Nothing is open."""
