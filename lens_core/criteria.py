@@ -10,7 +10,7 @@ def problem_of(criteria: Sequence[Criterion]) -> str | None:
     """Why the criteria of one prompt cannot stand together, with the fix; None where they can."""
     names = [criterion.name for criterion in criteria]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        return f"two criteria are named {doubled!r}; verdicts are kept by name, so rename one"
+        return f"two are named {doubled!r}; verdicts are kept by name, so rename one"
     if unfit := next((one for one in criteria if not 0 < one.weight < float("inf")), None):
         return f"criterion {unfit.name!r} has weight {unfit.weight:g}; a weight is above 0"
     return problem_of_parents({one.name: one.requires for one in criteria})

@@ -7,11 +7,9 @@ from typing import Any
 from rubrics.statements import COLOURS
 
 NUMBERS = {
-    word: number
-    for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-    )
-}
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10,
+}  # fmt: skip
 _OPPOSITES = [
     set(pair.split())
     for pair in (
@@ -20,29 +18,10 @@ _OPPOSITES = [
         "tall short", "bright dark", "light dark", "first last", "top bottom", "smiling frowning", "more fewer",
     )
 ]  # fmt: skip
-_IDLE = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "there",
-        "is",
-        "are",
-        "exactly",
-        "in",
-        "on",
-        "of",
-        "picture",
-        "image",
-        "that",
-        "be",
-        "can",
-        "seen",
-        "shown",
-        "visible",
-        "appears",
-    ]
-)
+_IDLE = frozenset({
+    "a", "an", "the", "there", "is", "are", "exactly", "in", "on", "of", "picture", "image", "that", "be", "can",
+    "seen", "shown", "visible", "appears",
+})  # fmt: skip
 _ARTICLES = frozenset(["a", "an", "the"])
 _NEGATIONS = frozenset(["no", "not", "never", "none"])
 _STANDS = re.compile(r"^(?P<a>.+?) (?:is|are) (?:to the )?(?P<side>left of|right of|above|below|under|over) (?P<b>.+)$")

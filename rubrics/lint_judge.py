@@ -19,32 +19,30 @@ def judge_faults(source: str, where: str) -> Iterator[tuple[Fault, int]]:
     try:
         watch = BranchWatch(source, where=where)
         if unknown := sorted(watch.template.asks_for - JUDGE_VARIABLES):
-            raise UnknownVariable(
-                f"unknown variable {', '.join(unknown)}; known here: {', '.join(sorted(JUDGE_VARIABLES))}"
-            )
+            known = ", ".join(sorted(JUDGE_VARIABLES))
+            raise UnknownVariable(f"unknown variable {', '.join(unknown)}; known here: {known}")
         said = {
             (part, i, j): watch.render(part=part, prompt=prompt, criterion=criterion).strip()
             for part in ("system", "user")
             for i, prompt in enumerate(_PROMPTS)
             for j, criterion in enumerate(_CRITERIA)
         }
-    except UnknownVariable as problem:
-        yield Fault("unknown-variable", str(problem), "write a name that is there"), _line_in(str(problem), source)
-        return
-    except Outside as problem:
-        yield (
-            Fault("sandbox", str(problem), "templates only fill in, decide and repeat"),
-            _line_in(str(problem), source),
-        )
-        return
     except TemplateProblem as problem:
-        yield Fault("template", str(problem), "mend the template"), _line_in(str(problem), source)
+        yield _of_a_template(problem), _line_in(str(problem), source)
         return
     for fault in _faults_of_texts(said):
         yield fault, 1
     for branch in watch.unreached():
         message = f"{branch.what} is reached for no part"
         yield Fault("dead-branch", message, 'parts are "system" and "user"'), branch.line
+
+
+def _of_a_template(problem: TemplateProblem) -> Fault:
+    if isinstance(problem, UnknownVariable):
+        return Fault("unknown-variable", str(problem), "write a name that is there")
+    if isinstance(problem, Outside):
+        return Fault("sandbox", str(problem), "templates only fill in, decide and repeat")
+    return Fault("template", str(problem), "mend the template")
 
 
 def _faults_of_texts(said: dict[tuple[str, int, int], str]) -> Iterator[Fault]:

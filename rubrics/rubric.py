@@ -50,6 +50,8 @@ class RubricFile(Strict):
     @classmethod
     def names_alone(cls, facts: Any) -> Any:
         """A list of names stands for facts without examples."""
+        if isinstance(facts, dict):
+            return {name: tuple(values) if isinstance(values, list) else values for name, values in facts.items()}
         if not isinstance(facts, list):
             return facts
         if doubled := next((name for name in facts if facts.count(name) > 1), None):
@@ -129,7 +131,7 @@ class Rubric:
         except TemplateProblem as problem:
             raise TemplateProblem(f"{problem}{self._missing(values)}") from problem
         if problem := problem_of(found):
-            raise RecipeProblem(f"rubric {self.name}, prompt {prompt!r}: {problem} or narrow its `when`")
+            raise RecipeProblem(f"rubric {self.name}, criteria of prompt {prompt!r}: {problem} or narrow its `when`")
         return found
 
     def messages(self, prompt: str, criterion: Criterion) -> tuple[str, str]:

@@ -27,10 +27,8 @@ def samples_of(file: RubricFile) -> list[Sample]:
     optional = _optional(file)
     choices = {name: [*values, *([None] if name in optional else [])] for name, values in file.facts.items() if values}
     return [
-        Sample(
-            SOME_PROMPT, {name: value for name, value in zip(choices, combination, strict=True) if value is not None}
-        )
-        for combination in _combinations(list(choices.values()))
+        Sample(SOME_PROMPT, {name: value for name, value in zip(choices, chosen, strict=True) if value is not None})
+        for chosen in _combinations(list(choices.values()))
     ]
 
 

@@ -119,38 +119,11 @@ _RULES: tuple[Callable[[str], Fault | None], ...] = (
     _question, _instruction, _grade, _vague, _two_facts, _open_condition, _double_negative, _fragment, _long,
 )  # fmt: skip
 
-COLOURS = frozenset(
-    [
-        "red",
-        "green",
-        "blue",
-        "yellow",
-        "orange",
-        "purple",
-        "pink",
-        "brown",
-        "black",
-        "white",
-        "grey",
-        "gray",
-        "gold",
-        "golden",
-        "silver",
-        "beige",
-        "cyan",
-        "magenta",
-        "turquoise",
-        "violet",
-        "crimson",
-        "scarlet",
-        "navy",
-        "teal",
-        "maroon",
-        "ivory",
-        "cream",
-        "tan",
-    ]
-)
+COLOURS = frozenset({
+    "red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey", "gray", "gold",
+    "golden", "silver", "beige", "cyan", "magenta", "turquoise", "violet", "crimson", "scarlet", "navy", "teal",
+    "maroon", "ivory", "cream", "tan",
+})  # fmt: skip
 
 
 def _words(pattern: str) -> re.Pattern[str]:
@@ -190,7 +163,8 @@ _TWO_ADJECTIVES = re.compile(
     r"(?:the|a|an|every|each|all|both|its|X)\b[^,:]*\b(?:is|are)\s+([\w-]+)\s+and\s+([\w-]+)$", re.IGNORECASE
 )
 _CONDITION = re.compile(
-    r"^(?:if|when|where|unless|in case)\b|\b(?:if (?:any|present|possible|applicable|there)|when (?:present|possible))\b",
+    r"^(?:if|when|where|unless|in case)\b"
+    r"|\b(?:if (?:any|present|possible|applicable|there)|when (?:present|possible))\b",
     re.IGNORECASE,
 )
 _SETTLED = _words("this holds|otherwise|else")

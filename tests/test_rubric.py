@@ -136,7 +136,7 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 def test_mistakes_that_only_a_prompt_brings_out_are_named(tmp_path):
     twice = Rubric.load(written(tmp_path, criteria=[{"name": "a", "kind": "b", "text": "c"}] * 2))
-    with pytest.raises(RecipeProblem, match="prompt 'p': two criteria are named 'a'"):
+    with pytest.raises(RecipeProblem, match="criteria of prompt 'p': two are named 'a'"):
         twice.criteria("p", {})
     with pytest.raises(TemplateProblem, match=r"small\.yaml, criterion 'colour', text: 'colour' is undefined"):
         Rubric.load(written(tmp_path)).criteria("p", {"shape": "circle"})
