@@ -8,7 +8,6 @@ from typing import Protocol
 
 from lens_core.recipes import RecipeProblem
 from taxonomy.briefs import Brief, redraw
-from taxonomy.english import NUMBERS
 from taxonomy.faithful import unstated
 from taxonomy.items import ItemTree
 from taxonomy.near_duplicates import Leakage, NearDuplicates
@@ -101,8 +100,7 @@ def _written(tree: ItemTree, writer: Writer, batch: Sequence[Brief], seed: int, 
 
 def _draw(brief: Brief, text: str) -> Draw:
     """The facts gain what rubrics need beside them: `sub_category`, and `thing`, the item in its number."""
-    count = int(brief.facts["count"])
-    thing = f"{NUMBERS[count]} {brief.facts['items']}" if count > 1 else brief.facts["item"]
+    thing = brief.facts["item" if brief.facts["count"] == 1 else "items"]
     facts = {"sub_category": brief.sub_category, "thing": thing, **brief.facts}
     return Draw(brief.id, text, brief.category, brief.dimensions, facts, brief.scene)
 

@@ -27,14 +27,14 @@ def _check_shares(head: Head, path: Path) -> None:
         raise RecipeProblem(f"{path}: the quotas of the categories add up to {total:g}, not to 1")
     files = [place.file for place in head.categories]
     if doubled := next((file for file in files if files.count(file) > 1), None):
-        raise RecipeProblem(f"{_found(path, doubled, nth=1)}: category file {doubled} is listed twice")
+        raise RecipeProblem(f"{_found(path, '', doubled, nth=1)}: category file {doubled} is listed twice")
 
 
 def _check_dimensions(category: CategoryFile, file: Path) -> None:
     for dimension in category.dimensions:
         if dimension not in DIMENSIONS:
             raise RecipeProblem(
-                f"{_found(file, dimension)}: unknown dimension {dimension!r}{nearest(dimension, DIMENSIONS)}; "
+                f"{_found(file, '', dimension)}: unknown dimension {dimension!r}{nearest(dimension, DIMENSIONS)}; "
                 f"there are: {', '.join(DIMENSIONS)}"
             )
 
@@ -43,17 +43,18 @@ def _check_branches(category: CategoryFile, file: Path) -> None:
     names = [branch.name for branch in category.sub_categories]
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise RecipeProblem(
-            f"{_found(file, doubled, nth=1)}: sub-category {doubled!r} stands twice in {category.name!r}"
+            f"{_found(file, '', doubled, nth=1)}: sub-category {doubled!r} stands twice in {category.name!r}"
         )
     for branch in category.sub_categories:
         for words, complaint in _misfits(branch):
             raise RecipeProblem(
-                f"{_found(file, words, branch.name)}: sub-category {branch.name!r}: {words!r} {complaint}"
+                f"{_found(file, branch.name, words)}: sub-category {branch.name!r}: {words!r} {complaint}"
             )
         if not any(getattr(branch, DIMENSIONS[dimension]) for dimension in category.dimensions):
+            lists = ", ".join(DIMENSIONS[dimension] for dimension in category.dimensions)
             raise RecipeProblem(
-                f"{_found(file, branch.name)}: sub-category {branch.name!r} has words for none of the dimensions of "
-                f"{category.name!r}: fill one of {', '.join(DIMENSIONS[d] for d in category.dimensions)}"
+                f"{_found(file, branch.name, branch.name)}: sub-category {branch.name!r} has words for none of the "
+                f"dimensions of {category.name!r}: fill one of {lists}"
             )
 
 
@@ -92,15 +93,16 @@ def _check_doubled(categories: Iterable[tuple[Path, CategoryFile]]) -> None:
             for item in branch.items:
                 key = item.one.casefold()
                 if key in places:
-                    first, first_branch = places[key]
+                    first = _found(*places[key], item.one)
+                    again = _found(file, branch.name, item.one, nth=int(places[key] == (file, branch.name)))
                     raise RecipeProblem(
-                        f"{_found(file, item.one, branch.name, nth=int(first_branch == branch.name))}: item {item.one!r} of {branch.name!r} "
-                        f"stands already in {first_branch!r} ({_found(first, item.one, first_branch)}): delete one of the two"
+                        f"{again}: item {item.one!r} of {branch.name!r} stands already in {places[key][1]!r} "
+                        f"({first}): delete one of the two"
                     )
                 places[key] = (file, branch.name)
 
 
-def _found(file: Path, words: str, branch: str = "", nth: int = 0) -> str:
+def _found(file: Path, branch: str, words: str, nth: int = 0) -> str:
     """`file:line` of the nth place where the words stand, from where the branch begins; or the file alone."""
     lines = file.read_text(encoding="utf-8").splitlines()
     heading = re.compile(rf"name:\s*[\"']?{re.escape(branch)}")
