@@ -86,7 +86,7 @@ def _split_set(name: str, recipe: Prompts, rubric: Rubric) -> PromptSplits:
     for split, wanted in (("train", 1), ("validation", recipe.validation), ("test", recipe.test)):
         if len(parts[split]) < wanted:
             raise RecipeProblem(
-                f"prompts.set {path} has {len(parts[split])} prompts in its {split} split, of {wanted} that are needed: "
+                f"prompts.set {path} has {len(parts[split])} prompts in its {split} split, and {wanted} are needed: "
                 f"take a larger set, or lower prompts.{split}"
             )
     return PromptSplits(

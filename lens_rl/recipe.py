@@ -21,7 +21,7 @@ class Prompts(Strict):
     tree: str | None = None
     """Name of a tree in `taxonomy/trees/` that says its prompts itself, or the path of a YAML file."""
     set: str | None = None
-    """Name of a set in `taxonomy/sets/`, or the path of a prompt file; its prompts' ids decide who is in which split."""
+    """Name of a set in `taxonomy/sets/`, or the path of a prompt file; a prompt's id decides which split it is in."""
     file: str | None = None
     """Prompt file (.jsonl, .parquet or .txt) to train on; then give the two below too."""
     validation_file: str | None = None

@@ -55,7 +55,9 @@ class GrammarFile(Strict):
 
 
 class Grammar:
-    """A loaded grammar for one tree. `name` says what a text depends on besides its brief."""
+    """A loaded grammar for one tree: a `taxonomy.build.Writer`."""
+
+    batch = 1
 
     def __init__(self, file: GrammarFile, tree: ItemTree, where: str, seed: int):
         self._seed, self._where = seed, where
@@ -78,8 +80,11 @@ class Grammar:
         )
         return cls(load_recipe(GrammarFile, path), tree, str(path), seed)
 
-    def write(self, brief: Brief) -> str:
-        """The text of a brief: the same every time."""
+    def write(self, briefs: Sequence[Brief]) -> list[str]:
+        """A text for each brief, the same every time."""
+        return [self._text(brief) for brief in briefs]
+
+    def _text(self, brief: Brief) -> str:
         random = np.random.default_rng(seed_of(self.name, self._seed, brief.scene, brief.id, brief.attempt))
         return self._manners[str(brief.facts["manner"])].text(brief, random)
 

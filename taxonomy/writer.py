@@ -58,13 +58,16 @@ class ModelWriter:
     concurrency: int = 16
     batch: int = 256
     _kept: dict[str, str] = field(default_factory=dict, init=False)
+    _loop: asyncio.Runner = field(default_factory=asyncio.Runner, init=False)
+    """One for all batches: a client's connections live in the loop that opened them."""
 
     def __post_init__(self) -> None:
         source = TEMPLATE.read_text(encoding="utf-8")
         self._template = Template(source, where=str(TEMPLATE), variables={"part", "briefs", "least", "most"})
         self.name = f"{self.ask.name} {self._template.hash[:12]}"
         if self.journal.is_file():
-            for line in self.journal.read_text(encoding="utf-8").splitlines():
+            # What follows the last end of line is a line that a kill tore.
+            for line in self.journal.read_text(encoding="utf-8").split("\n")[:-1]:
                 kept = json.loads(line)
                 if kept["writer"] == self.name:
                     self._kept[kept["key"]] = kept["text"]
@@ -76,7 +79,7 @@ class ModelWriter:
             missing = [brief for brief in briefs if _key(brief) not in self._kept]
             if not missing:
                 return [self._kept[_key(brief)] for brief in briefs]
-            complaints = asyncio.run(self._round(missing, complaints))
+            complaints = self._loop.run(self._round(missing, complaints))
         missing = [brief for brief in briefs if _key(brief) not in self._kept]
         if missing:
             first = missing[0]
