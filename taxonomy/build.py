@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lens_core.recipes import RecipeProblem
 from taxonomy.briefs import Brief, redraw
+from taxonomy.english import indefinite
 from taxonomy.faithful import unstated
 from taxonomy.items import ItemTree
 from taxonomy.near_duplicates import Leakage, NearDuplicates
@@ -99,9 +100,11 @@ def _written(tree: ItemTree, writer: Writer, batch: Sequence[Brief], seed: int, 
 
 
 def _draw(brief: Brief, text: str) -> Draw:
-    """The facts gain what rubrics need beside them: `sub_category`, and `thing`, the item in its number."""
-    thing = brief.facts["item" if brief.facts["count"] == 1 else "items"]
-    facts = {"sub_category": brief.sub_category, "thing": thing, **brief.facts}
+    """The facts gain what rubrics need beside them: `thing`, the item in its number, `subject`, the same with its
+    article, and `sub_category`."""
+    item, items = str(brief.facts["item"]), str(brief.facts["items"])
+    thing, subject = (item, indefinite(item)) if brief.facts["count"] == 1 else (items, items)
+    facts = {"sub_category": brief.sub_category, "thing": thing, "subject": subject, **brief.facts}
     return Draw(brief.id, text, brief.category, brief.dimensions, facts, brief.scene)
 
 

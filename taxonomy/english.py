@@ -38,7 +38,10 @@ _SAME = {
     "glasses", "sunglasses", "goggles", "headphones", "jeans", "shorts", "trousers", "pliers", "tongs", "tweezers",
     "shears", "chess", "samurai", "ninja", "bonsai", "gyoza",
 }  # fmt: skip
-_COMPOUND = re.compile(r"^(.+?)((?:[ -](?:of|in|on|with|at|for|from|and|to|under|over|by|without|beside|inside)\b).*)$")
+_HEAD_FIRST = re.compile(
+    r"(.+?)( (?:of|in|on|with|at|for|from|to|under|over|by|without|beside|inside|on top of) .+)"  # bowl of rice
+    r"|(.*?\w+)(-(?:in|of|to|de|at)-\S+)"  # sister-in-law
+)
 
 
 def indefinite(phrase: str) -> str:
@@ -48,8 +51,9 @@ def indefinite(phrase: str) -> str:
 
 def plural(phrase: str) -> str:
     """Many of a thing named in one to six words: its head noun is the last word before `of`, `with`, `in` ..."""
-    if compound := _COMPOUND.match(phrase):
-        return plural(compound[1]) + compound[2]
+    if compound := _HEAD_FIRST.fullmatch(phrase):
+        head, rest = compound.group(1, 2) if compound[1] else compound.group(3, 4)
+        return plural(head) + rest
     if phrase.lower() in _IRREGULAR:
         return _plural_word(phrase)
     *before, last = re.split(r"([ -])", phrase)
