@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -174,6 +174,9 @@ def _fields(model: type[BaseModel], keys: Path_) -> set[str]:
     for key in keys:
         inner = []
         for section in sections:
+            if get_origin(section) is dict:
+                inner.append(get_args(section)[1])
+                continue
             for kind in _models(section):
                 field = _by_key(kind).get(str(key))
                 inner += [field.annotation] if field else [kind] * (isinstance(key, int) or _is_tag(kind, key))

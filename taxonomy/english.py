@@ -13,22 +13,23 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 _SILENT_H = re.compile(r"(heir|hon(est|or|our)|hour)", re.I)
 _YOU_OR_WONE = re.compile(r"(eu|ewe|once\b|one\b|one-|u(?=[bcfhjqrst][aeiou])|uni(?!n|m)|uku|ukr|ugand|u-|usu)", re.I)
 """Spelled with a vowel, spoken with a consonant: European, one-eyed, used, unicorn, ukulele."""
-_LETTER_BY_LETTER = re.compile(r"[A-Z]{2,}\b|[A-Z](-|\b)|[BCDFGHJKLMNPQRSTVWXZ]{2,}")
-_SPOKEN_AS_WORD = re.compile(r"(NASA|NATO|UNESCO|UNICEF|LEGO|VHS|UFO)\b")
+_LETTER_BY_LETTER = re.compile(r"[A-Z]{2,}\b|[A-Za-z]-|[A-Z](?:\d|\b)|[BCDFGHJKLMNPQRSTVWXZ]{2,}")
+_SPOKEN_AS_WORD = re.compile(r"(NASA|NATO|UNESCO|UNICEF|LAN|UFO)\b")
 
 _IRREGULAR = {
     "person": "people", "goose": "geese", "louse": "lice", "ox": "oxen", "half": "halves", "elf": "elves",
-    "life": "lives", "wife": "wives", "thief": "thieves", "sheaf": "sheaves", "hoof": "hooves", "wharf": "wharves",
+    "life": "lives", "thief": "thieves", "sheaf": "sheaves", "hoof": "hooves", "wharf": "wharves",
     "potato": "potatoes", "tomato": "tomatoes", "hero": "heroes", "echo": "echoes", "mango": "mangoes",
     "volcano": "volcanoes", "torpedo": "torpedoes", "buffalo": "buffaloes", "mosquito": "mosquitoes",
     "tornado": "tornadoes", "domino": "dominoes", "cactus": "cacti", "fungus": "fungi", "nucleus": "nuclei",
-    "larva": "larvae", "oasis": "oases", "axis": "axes", "quiz": "quizzes", "passer-by": "passers-by",
-    "passerby": "passersby", "matryoshka": "matryoshkas",
+    "larva": "larvae", "double bass": "double basses", "oasis": "oases", "axis": "axes", "quiz": "quizzes",
+    "passer-by": "passers-by", "passerby": "passersby",
 }  # fmt: skip
 _IRREGULAR_ENDS = {
-    "woman": "women", "man": "men", "child": "children", "foot": "feet", "tooth": "teeth", "mouse": "mice",
-    "wolf": "wolves", "dwarf": "dwarves", "shelf": "shelves", "scarf": "scarves", "leaf": "leaves", "loaf": "loaves",
-    "knife": "knives", "calf": "calves", "sheep": "sheep", "fish": "fish", "deer": "deer", "craft": "craft",
+    "woman": "women", "man": "men", "wife": "wives", "child": "children", "foot": "feet", "tooth": "teeth",
+    "mouse": "mice", "wolf": "wolves", "dwarf": "dwarves", "shelf": "shelves", "scarf": "scarves", "leaf": "leaves",
+    "loaf": "loaves", "knife": "knives", "calf": "calves", "sheep": "sheep", "fish": "fish", "deer": "deer",
+    "craft": "craft",
 }  # fmt: skip
 """Also at the end of longer words: bookshelf, grandchild, jellyfish, hovercraft."""
 _REGULAR_AFTER_ALL = {"human", "german", "roman", "norman", "shaman", "talisman", "ottoman", "caiman", "turkoman"}
@@ -76,7 +77,7 @@ def _begins_with_vowel(phrase: str) -> bool:
     if number:
         return number[0].startswith("8") or number[0] in ("11", "18")
     if _LETTER_BY_LETTER.match(word) and not _SPOKEN_AS_WORD.match(word):
-        return word[0] in "AEFHILMNORSX"
+        return word[0].upper() in "AEFHILMNORSX"
     if _SPOKEN_AS_WORD.match(word) and word[0] == "U":
         return False
     if _SILENT_H.match(word):
@@ -95,6 +96,8 @@ def _plural_word(word: str) -> str:
     for one, many in _IRREGULAR_ENDS.items():
         if lower.endswith(one) and lower not in _REGULAR_AFTER_ALL:
             return word[: len(word) - len(one)] + many
+    if re.search(r"(ese|ois|ops)$", lower):  # Senegalese, Malinois, Triceratops
+        return word
     if re.search(r"(s|x|z|ch|sh)$", lower):
         return word + "es"
     if re.search(r"[^aeiou]y$", lower):
