@@ -33,7 +33,7 @@ class EndpointModel:
         )
         try:
             reply = await self._client.chat.completions.create(
-                model=self.name, messages=cast(Any, [dict(message) for message in messages]), **extra
+                model=self.name, messages=cast(Any, [dict(message) for message in messages]), **cast(Any, shape)
             )
         except openai.OpenAIError as error:
             raise ModelProblem(f"{self.name} did not answer: {error}") from error

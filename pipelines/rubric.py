@@ -10,6 +10,7 @@ from rich.console import Console
 from lens_core.recipes import RecipeProblem, nearest
 from lens_core.records import Criterion
 from lens_core.runs import whole_folder
+from lens_core.templates import TemplateProblem
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, Fact, Rubric, RubricFile, read_rubric
 from rubrics.samples import first_examples
@@ -69,7 +70,11 @@ class Shown:
 def show(rubric: str, prompt: str, facts: Mapping[str, Fact]) -> list[Shown]:
     """What a judge reads of one prompt, criterion by criterion."""
     loaded = Rubric.load(rubric)
-    return [Shown(criterion, *loaded.messages(prompt, criterion)) for criterion in loaded.criteria(prompt, facts)]
+    try:
+        criteria = loaded.criteria(prompt, facts)
+    except TemplateProblem as problem:
+        raise TemplateProblem(f"{problem} (--fact NAME=VALUE gives one here)") from problem
+    return [Shown(criterion, *loaded.messages(prompt, criterion)) for criterion in criteria]
 
 
 def facts_of(rubric: str, given: Iterable[str]) -> dict[str, Fact]:

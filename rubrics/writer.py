@@ -87,9 +87,10 @@ class CriteriaWriter:
             reply = await self._model.ask(self._messages(prompt, kept, refused), SCHEMA)
             refused = list(self._take(reply, kept, always))
         if len(kept) < self._wanted:
+            last = f"; of the last: {refused[0]}" if refused else ""
             raise Unfinished(
-                f"prompt {prompt!r}: {self._model.name} wrote {len(kept)} of {self._wanted} criteria that can be used, in "
-                f"{ATTEMPTS} replies{'; of the last: ' + refused[0] if refused else ''}",
+                f"prompt {prompt!r}: {self._model.name} wrote {len(kept)} of {self._wanted} criteria that can be used, "
+                f"in {ATTEMPTS} replies{last}",
                 tuple(kept),
             )
         return (*kept, *always)
