@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 from lens_core.recipes import nearest
 
 BUDGET = 200_000
-"""Units that one rendering may spend: some tenths of a second at worst, a hundred times what a judge's message takes."""
+"""Units that one rendering may spend: tenths of a second at worst, a hundred times what a judge's message takes."""
 LONGEST_SOURCE = 50_000
 """Characters of a template; a limit for the parser, which no budget watches."""
 LARGEST_NUMBER = 10**15

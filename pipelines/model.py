@@ -28,9 +28,7 @@ class EndpointModel:
 
     async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> str:
         json_schema = {"name": "reply", "strict": True, "schema": dict(schema or {})}
-        extra: dict[str, Any] = (
-            {"response_format": {"type": "json_schema", "json_schema": json_schema}} if schema else {}
-        )
+        shape = {"response_format": {"type": "json_schema", "json_schema": json_schema}} if schema else {}
         try:
             reply = await self._client.chat.completions.create(
                 model=self.name, messages=cast(Any, [dict(message) for message in messages]), **cast(Any, shape)
