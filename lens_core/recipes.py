@@ -41,11 +41,16 @@ def load_recipe(model: type[Model], path: Path, overrides: Iterable[str] = ()) -
     """
     data, lines = _read_yaml(path)
     origin: dict[Path_, str] = {keys: f"{path}:{line}" for keys, line in lines.items()}
-    for override in overrides:
-        keys, value = _parse_override(override)
-        _put(data, keys, value, override)
-        origin[keys] = f"--set {override}"
+    _override(data, origin, overrides, "--set")
     return _validate(model, data, origin, str(path))
+
+
+def recipe_of(model: type[Model], overrides: Iterable[str], flag: str) -> Model:
+    """A recipe of `a=b` alone, given under `flag` on the command line; what is not given has its default."""
+    data: dict[str, Any] = {}
+    origin: dict[Path_, str] = {}
+    _override(data, origin, overrides, flag)
+    return _validate(model, data, origin, flag)
 
 
 def field_lines(path: Path) -> dict[Path_, int]:
@@ -123,17 +128,25 @@ def _lines(node: yaml.Node, keys: Path_, path: Path) -> Iterable[tuple[Path_, in
             yield from _lines(value, (*keys, index), path)
 
 
-def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+def _override(data: dict[str, Any], origin: dict[Path_, str], overrides: Iterable[str], flag: str) -> None:
+    for override in overrides:
+        keys, value = _parse_override(override, flag)
+        _put(data, keys, value, f"{flag} {override}")
+        origin[keys] = f"{flag} {override}"
+
+
+def _parse_override(override: str, flag: str) -> tuple[tuple[str, ...], Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
-        raise RecipeProblem(f"--set {override}: write it as field=value, for example --set optimizer.lr=3e-4")
+        example = "optimizer.lr=3e-4" if flag == "--set" else "field=value"
+        raise RecipeProblem(f"{flag} {override}: write it as field=value, for example {flag} {example}")
     keys = tuple(name.strip().split("."))
     if text.strip().startswith(OWN_CLASS):
         return keys, text.strip()  # YAML would take it for a mapping
     try:
         return keys, yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise RecipeProblem(f"--set {override}: the value is not YAML: {error}") from error
+        raise RecipeProblem(f"{flag} {override}: the value is not YAML: {error}") from error
 
 
 def _put(data: dict[str, Any], keys: Sequence[str], value: Any, override: str) -> None:
@@ -141,7 +154,7 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any, override: str) -
     for depth, key in enumerate(parents):
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise RecipeProblem(f"--set {override}: {'.'.join(keys[: depth + 1])} has no fields inside")
+            raise RecipeProblem(f"{override}: {'.'.join(keys[: depth + 1])} has no fields inside")
     data[last] = value
 
 

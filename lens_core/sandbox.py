@@ -24,7 +24,7 @@ from jinja2.visitor import NodeTransformer
 from lens_core.recipes import nearest
 
 BUDGET = 200_000
-"""Units that one rendering may spend: some 0.1 s at worst, and a hundred times what a judge's message takes."""
+"""Units that one rendering may spend: tenths of a second at worst, a hundred times what a judge's message takes."""
 LONGEST_SOURCE = 50_000
 """Characters of a template; a limit for the parser, which no budget watches."""
 LARGEST_NUMBER = 10**15
@@ -309,7 +309,7 @@ _PLACEHOLDER = re.compile(r"%[-+ 0]?\d{0,2}(\.\d{1,2})?[sdfeg]|%%")
 _BOUNDED = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length",
     "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "string",
-    "sum", "title", "trim", "unique", "upper", "wordcount",
+    "title", "trim", "unique", "upper", "wordcount",
 )  # fmt: skip
 """Jinja's filters whose result is about as long as what they are given."""
 
@@ -318,6 +318,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for name 
     "join": _join,
     "replace": _replace,
     "round": _round,
+    "sum": lambda values: sum(values),
     "thousands": lambda value: f"{value:,}",
     "tojson": _json,
 }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rubrics.statements import COLOURS
+from rubrics.statements import COLOURS, unquoted
 
 NUMBERS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
@@ -63,7 +63,7 @@ def disagreement(text: str, check: Mapping[str, Any]) -> str | None:
         for leaf in _leaves(value):
             if missing := _missing(leaf, words):
                 return f"its check has {key}: {value!r}, and its text does not say {missing!r}"
-    negated = _NEGATIONS & set(words)
+    negated = _NEGATIONS & set(_tokens(unquoted(text)))
     if negated and values and "structure" not in str(check.get("kind")) and 0 not in _leaves(list(values.values())):
         return f"its text says {sorted(negated)[0]!r}, and its check does not"
     places = [_place(values[key], words) for key in ("of", "to") if isinstance(values.get(key), str)]

@@ -17,7 +17,7 @@ from rubrics.samples import Sample, samples_of
 from rubrics.statements import Fault
 from rubrics.trial import Trial
 
-LONGEST_NAME, MOST_CRITERIA = 60, 25
+LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, slots=True, order=True)

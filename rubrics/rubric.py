@@ -1,6 +1,7 @@
 """Rubric files: criteria as templates over a prompt's text and facts, and how a judge is asked about them."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class Rubric:
         try:
             found = tuple(one.render(values) for one in self._applying(values))
         except TemplateProblem as problem:
-            raise TemplateProblem(f"{problem}{self._missing(values)}") from problem
+            raise TemplateProblem(f"{problem}{self._what_to_do(str(problem))}") from problem
         if problem := problem_of(found):
             raise RecipeProblem(f"rubric {self.name}, criteria of prompt {prompt!r}: {problem} or narrow its `when`")
         return found
@@ -158,14 +159,13 @@ class Rubric:
 
         return [one for one in self._criteria if of(one)]
 
-    def _missing(self, values: Mapping[str, Any]) -> str:
-        """What to do about facts that a template asked for in vain."""
-        if not (missing := sorted(self._facts - values.keys())):
+    def _what_to_do(self, problem: str) -> str:
+        """About a fact that a template asked for in vain."""
+        asked = re.search(r"'(\w+)' is undefined", problem)
+        if asked is None or asked[1] not in self._facts:
             return ""
-        return (
-            f"; the prompt has no fact {', '.join(missing)}: give it one, or let the criterion wait with "
-            f"`when: {missing[0]} is defined`"
-        )
+        fix = f"`when: {asked[1]} is defined`"
+        return f"; the prompt has no fact {asked[1]}: give it one, or let the criterion wait with {fix}"
 
 
 class _Compiled:

@@ -34,11 +34,16 @@ def faults_of(text: str, facts: Mapping[str, Any] | None = None) -> list[Fault]:
 
 def masked(text: str, facts: Mapping[str, Any]) -> str:
     """The sentence with X for everything quoted and for every fact, in singular or plural."""
-    text = re.sub(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d", "X", text.strip())
+    text = unquoted(text.strip())
     values = sorted({value for value in facts.values() if isinstance(value, str) and value.strip()}, key=len)
     for value in reversed(values):
         text = re.sub(rf"\b{re.escape(value)}(?:e?s)?(?!\w)", "X", text, flags=re.IGNORECASE)
     return text
+
+
+def unquoted(text: str) -> str:
+    """The sentence with X for everything that stands in quotation marks."""
+    return re.sub(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d", "X", text)
 
 
 def _question(text: str) -> Fault | None:

@@ -1,0 +1,116 @@
+"""`lens-rl rubric new | lint | show`: a rubric of one's own, what is wrong with it, and what a judge will read."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+
+from lens_core.recipes import RecipeProblem, nearest
+from lens_core.records import Criterion
+from lens_core.runs import whole_folder
+from lens_core.templates import TemplateProblem
+from rubrics.lint import Finding, Sample, lint
+from rubrics.rubric import RUBRICS, Fact, Rubric, RubricFile, read_rubric
+from rubrics.samples import first_examples
+from taxonomy.sampler import draws
+from taxonomy.tree import TREES, load_tree
+
+STARTER = RUBRICS / "starter" / "rubric.yaml"
+ABOUT_THE_TEMPLATE = """\
+{# How a language model is asked. It is rendered twice for every criterion of every picture: `part` is "system", which
+   should be the same each time, then "user". `prompt` is the text of the picture's prompt, `criterion.name` and
+   `criterion.text` are from the rubric. Change a letter and all verdicts are asked anew: it is another judge. #}
+"""
+DRAWS_A_CATEGORY = 60
+"""Prompts of each category of a tree that lint tries a rubric on."""
+
+
+def new(folder: Path) -> list[Path]:
+    """Write a commented rubric and its judge template into a new folder, whose name the rubric gets.
+
+    Raises RecipeProblem where the folder exists: nothing is overwritten.
+    """
+    if folder.exists():
+        raise RecipeProblem(f"{folder} exists already: give the rubric another name, or move it away")
+    with whole_folder(folder) as draft:
+        text = STARTER.read_text(encoding="utf-8").replace("name: starter", f"name: {folder.name}")
+        (draft / "rubric.yaml").write_text(text, encoding="utf-8")
+        template = (RUBRICS / "judge.j2").read_text(encoding="utf-8")
+        (draft / "judge.j2").write_text(ABOUT_THE_TEMPLATE + template, encoding="utf-8")
+    return [folder / "rubric.yaml", folder / "judge.j2"]
+
+
+def findings(rubric: str, tree: str | None = None) -> list[Finding]:
+    """What is wrong with a rubric, tried on prompts of a tree; a shipped rubric on the tree of its own name."""
+    if tree is None and (TREES / f"{rubric}.yaml").is_file():
+        tree = rubric
+    return lint(rubric, [] if tree is None else _drawn(tree))
+
+
+def _drawn(name: str) -> list[Sample]:
+    tree = load_tree(name)
+    return [
+        Sample(draw.text, draw.facts)
+        for category in tree.categories
+        for draw in islice(draws(tree, category, seed=0), DRAWS_A_CATEGORY)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A criterion and the texts that a language model gets for it."""
+
+    criterion: Criterion
+    system: str
+    user: str
+
+
+def show(rubric: str, prompt: str, facts: Mapping[str, Fact]) -> list[Shown]:
+    """What a judge reads of one prompt, criterion by criterion."""
+    loaded = Rubric.load(rubric)
+    try:
+        criteria = loaded.criteria(prompt, facts)
+    except TemplateProblem as problem:
+        raise TemplateProblem(f"{problem} (--fact NAME=VALUE gives one here)") from problem
+    return [Shown(criterion, *loaded.messages(prompt, criterion)) for criterion in criteria]
+
+
+def facts_of(rubric: str, given: Iterable[str]) -> dict[str, Fact]:
+    """`colour=red` facts over a rubric's first examples. Raises RecipeProblem for a fact that it does not have."""
+    file = read_rubric(rubric).file
+    return {**first_examples(file), **dict(_fact(text, file) for text in given)}
+
+
+def _fact(text: str, file: RubricFile) -> tuple[str, Fact]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name:
+        raise RecipeProblem(f"--fact {text}: write it as name=value, for example --fact colour=red")
+    if name not in file.facts:
+        known = f"; there are: {', '.join(file.facts)}" if file.facts else "; it has no facts"
+        raise RecipeProblem(f"--fact {text}: rubric {file.name} has no fact {name!r}{nearest(name, file.facts)}{known}")
+    examples = file.facts[name]
+    number = value.lstrip("-").isdigit() and not any(isinstance(example, str) for example in examples)
+    return name, int(value) if number else value
+
+
+def print_shown(shown: list[Shown], facts: Mapping[str, Fact], console: Console) -> None:
+    """The system text once where it is always the same, then each criterion with its user text."""
+    say = lambda text, **style: console.print(text, markup=False, highlight=False, soft_wrap=True, **style)  # noqa: E731
+    if facts:
+        say("facts: " + ", ".join(f"{name}={value}" for name, value in facts.items()))
+    systems = {one.system for one in shown}
+    if len(systems) == 1:
+        say("\nsystem, the same for every criterion", style="bold")
+        say(shown[0].system)
+    for one in shown:
+        criterion = one.criterion
+        about = [f"kind {criterion.kind}", f"weight {criterion.weight:g}"]
+        about += [f"requires {criterion.requires}"] if criterion.requires else []
+        say(f"\n{criterion.name} ({', '.join(about)})", style="bold")
+        if len(systems) > 1:
+            say(one.system + "\n")
+        say(one.user)
+        if criterion.check:
+            say("check for programs: " + ", ".join(f"{key} = {value}" for key, value in criterion.check.items()))
