@@ -22,7 +22,7 @@ from taxonomy.coverage_page import coverage_page
 from taxonomy.grammar import Grammar
 from taxonomy.items import ItemTree
 from taxonomy.near_duplicates import BOUND, LEAK_BOUND
-from taxonomy.prompt_set import find_set, load_prompts, write_prompts
+from taxonomy.prompt_set import find_set, load_prompts, write_prompts, writer_of
 from taxonomy.sampler import Draw, sample
 from taxonomy.statistics import Statistics, mean, statistics
 from taxonomy.tree import Tree, load_any_tree
@@ -57,6 +57,7 @@ def build_set(order: Order, model: AskModel | None = None) -> dict[str, Any]:
     `model` writes the prompts of an item tree; without one the tree's grammar does. Raises ValueErrors that name the
     field and the fix before anything is written.
     """
+    writer_of(order.out)
     tree = load_any_tree(order.tree)
     rubric = Rubric.load(order.rubric or _rubric_of(tree))
     if isinstance(tree, Tree):

@@ -68,13 +68,18 @@ def load_prompts(path: Path) -> list[Prompt]:
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> str:
     """Write a .jsonl, .jsonl.gz or .parquet file; the same prompts give the same bytes. Returns their `set_hash`."""
-    prompts = list(prompts)
-    _, write = _format(path)
-    if write is None:
-        raise RecipeProblem(f"{path}: prompts with their criteria are written as .jsonl, .jsonl.gz or .parquet")
+    prompts, write = list(prompts), writer_of(path)
     with whole_file(path) as draft:
         write(draft, _lines(prompts))
     return set_hash(prompts)
+
+
+def writer_of(path: Path) -> "Write":
+    """What writes such a file. Raises RecipeProblem where prompts with their criteria do not fit into one."""
+    _, write = _format(path)
+    if write is None:
+        raise RecipeProblem(f"{path}: prompts with their criteria are written as .jsonl, .jsonl.gz or .parquet")
+    return write
 
 
 def find_set(name: str) -> Path:

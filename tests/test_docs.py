@@ -64,6 +64,8 @@ def write_files(folder: Path) -> None:
     (line,) = blocks("docs/bring-prompts.md", "json")[0].splitlines()
     for split in ("train", "validation", "test"):
         (folder / f"{split}.jsonl").write_text(line.replace("red circle", f"red circle of the {split} kind") + "\n")
+    many = [line.replace("red circle", f"red circle of kind {number}") for number in range(60)]
+    (folder / "prompts.jsonl").write_text("\n".join(many) + "\n")
 
 
 def write_models(folder: Path) -> None:
@@ -91,6 +93,8 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
         return
     run = "shapes + style.safetensors" if verb == "export" else "shapes"
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
+    if verb == "prompts" and arguments[0] == "build" and "--count" not in arguments:
+        arguments += ["--count", "300"]  # The whole set has a test of its own.
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output
 
