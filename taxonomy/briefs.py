@@ -222,20 +222,28 @@ def _facts(
 def _surroundings(
     facts: Mapping[str, str | int], branch: SubCategory, manner: Manner, lit: Sequence[str], random: np.random.Generator
 ) -> dict[str, str]:
-    """Where it is, and some facts of the whole picture."""
+    """Where it is, and some facts of the whole picture, none of which goes against what is said already."""
     found: dict[str, str] = {}
+    said = _words_of(facts.get("action", ""), facts.get("attribute", ""))
     if branch.settings:
-        said = set(str(facts.get("action", "")).split())
-        # What is carried on a tray is not on the table as well.
+        # What is carried on a tray is not on the table as well, and what glows at dusk is not there at noon.
         elsewhere = [setting for setting in branch.settings if setting.split()[0] not in said]
-        found["setting"] = _one_of(elsewhere or branch.settings, random)
-    spoken = re.split(r"[ -]", f"{found.get('setting', '')} {facts.get('action', '')} {facts.get('attribute', '')}")
-    is_lit = any(word.startswith(tuple(lit)) for word in spoken)
-    frame = [name for name in manner.frame if name != "light" or not is_lit]
+        fitting = [s for s in elsewhere if not (_is_lit(said, lit) and _is_lit(_words_of(s), lit))]
+        found["setting"] = _one_of(fitting or elsewhere or branch.settings, random)
+        said += _words_of(found["setting"])
+    frame = [name for name in manner.frame if name not in said and not (name == "light" and _is_lit(said, lit))]
     wanted = int(random.integers(FRAME_FACTS[0], FRAME_FACTS[1] + 1))
     for i in random.permutation(len(frame))[:wanted]:
         found[frame[i]] = _one_of(manner.frame[frame[i]], random)
     return found
+
+
+def _words_of(*phrases: str | int) -> list[str]:
+    return [word for phrase in phrases for word in re.split(r"[ -]", str(phrase))]
+
+
+def _is_lit(words: Sequence[str], lit: Sequence[str]) -> bool:
+    return any(word.startswith(tuple(lit)) for word in words) if lit else False
 
 
 def _one_of(values: Sequence[Word], random: np.random.Generator) -> Word:
