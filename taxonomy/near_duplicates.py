@@ -31,7 +31,8 @@ class NearDuplicates:
     def nearest(self, text: str) -> str | None:
         """The key of a text at the bound or nearer, if there is one."""
         triples = word_triples(text)
-        near = [(jaccard(triples, self._triples[key]), key) for key in self._index.query(self._sketch(triples))]
+        candidates = map(str, self._index.query(self._sketch(triples)))
+        near = [(jaccard(triples, self._triples[key]), key) for key in candidates]
         similarity, key = max(near, default=(0.0, ""))
         return key if similarity >= BOUND else None
 
