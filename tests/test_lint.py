@@ -175,6 +175,13 @@ def test_the_shipped_rubrics_are_silent(name):
     assert [str(one) for one in lint(name, of_the_tree(name))] == []
 
 
+def test_the_rubric_of_the_documents_is_sound(tmp_path):
+    page = (Path(__file__).parent.parent / "docs/write-a-rubric.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+
+    assert linted(tmp_path, example) == []
+
+
 def test_every_code_is_in_the_documents():
     page = (Path(__file__).parent.parent / "docs/write-a-rubric.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.M))
