@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
+MOST_FIELDS = 200_000
 OWN_CLASS = "python:"
 """How the value of a field begins that names a class of the user's own; see `lens_core.doors`."""
 
@@ -99,7 +100,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
-        lines = dict(_lines(node, (), path)) if node else {}
+        lines = dict(_few(_lines(node, (), path), path)) if node else {}
         data = yaml.load(text, Loader=_Loader) if node else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeProblem(f"{path} is not a YAML recipe: {error}") from error
@@ -132,6 +133,14 @@ def _override(data: dict[str, Any], origin: dict[Path_, str], overrides: Iterabl
         keys, value = _parse_override(override, flag)
         _put(data, keys, value, f"{flag} {override}")
         origin[keys] = f"{flag} {override}"
+
+
+def _few(fields: Iterable[tuple[Path_, int]], path: Path) -> Iterable[tuple[Path_, int]]:
+    """Ends a file that a few anchors make endless."""
+    for number, field in enumerate(fields):
+        if number > MOST_FIELDS:
+            raise RecipeProblem(f"{path} has more than {MOST_FIELDS:,} fields, its anchors written out")
+        yield field
 
 
 def _parse_override(override: str, flag: str) -> tuple[tuple[str, ...], Any]:

@@ -15,10 +15,11 @@ from functools import wraps
 from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context
-from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 from jinja2.visitor import NodeTransformer
 
 from lens_core.recipes import nearest
@@ -101,7 +102,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             STEPS: _steps,
             REACHED: _reached,
         }
-        self.tests = {name: _paid(DEFAULT_TESTS[name]) for name in sorted(DEFAULT_TESTS.keys() - _NO_TESTS)}
+        self.tests = {name: _paid(TESTS[name]) for name in sorted(TESTS.keys() - _NO_TESTS)}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A field of a table, or of `loop`; there is no way to an attribute of anything else."""
@@ -121,7 +122,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         try:
             return obj[argument]
         except (TypeError, LookupError):
-            return self.undefined(obj=obj, name=argument)
+            return self.undefined(obj=obj, name=str(argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "*":
@@ -210,7 +211,7 @@ class _Counting(NodeTransformer):
             raise SecurityError(f"line {node.lineno}: the arguments of a {kind} are written out, without *")
 
 
-def _filter(node: nodes.Expr, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+def _filter(node: Any, name: str, *arguments: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
 
 
@@ -313,7 +314,7 @@ _BOUNDED = (
 )  # fmt: skip
 """Jinja's filters whose result is about as long as what they are given."""
 
-_FILTERS: dict[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for name in _BOUNDED} | {
+_FILTERS: dict[str, Callable[..., Any]] = {name: FILTERS[name] for name in _BOUNDED} | {
     "format": _format,
     "join": _join,
     "replace": _replace,

@@ -163,6 +163,8 @@ def test_the_hash_covers_criteria_and_judge(tmp_path):
         ({"one__requires": "colour"}, "'colour' requires 'colour': take one `requires` out of the circle"),
         ({"criteria": [PARENT | {"requires": "hat"}, CHILD]}, "'dog' requires 'hat' requires 'dog': take one"),
         ({"criteria": [PARENT, CHILD, CHILD | {"requires": None}]}, "named 'hat' and require different ones"),
+        ({"judge": "../small.yaml"}, r"judge: .*\(got '\.\./small\.yaml'\)"),
+        ({"judge": "/etc/passwd"}, r"judge: .*\(got '/etc/passwd'\)"),
         ({"judge": "absent.j2"}, r"small\.yaml: judge: there is no template absent\.j2"),
     ],
 )
@@ -195,5 +197,8 @@ def test_mistakes_that_only_a_prompt_brings_out_are_named(tmp_path):
     silent = Rubric.load(written(tmp_path, judge_text="{% if part == 'user' %}{{ prompt }}{% endif %}"))
     with pytest.raises(RecipeProblem, match="renders no text for part 'system'"):
         silent.messages("p", Criterion("a", "b", "c"))
+    (tmp_path / "judge.j2").write_bytes(b"\xff")
+    with pytest.raises(RecipeProblem, match=r"judge\.j2 cannot be read as UTF-8"):
+        Rubric.load(written(tmp_path))
     with pytest.raises(RecipeProblem, match=r"unknown rubric 'shape' .did you mean 'shapes'"):
         Rubric.load("shape")

@@ -39,3 +39,31 @@ def test_a_rubric_of_ones_own_changes_the_reward(tmp_path, monkeypatch):
     assert found["strict"] == 0.0
     assert found["shapes"] > 0.0 and found["mine"] > 0.0
     assert len(set(found.values())) == 3
+
+
+FREE = """\
+name: free
+criteria:
+  - {name: something, kind: count, text: There is an object., check: {kind: present, of: object}}
+"""
+
+
+def test_prompts_of_ones_own_need_no_tree_and_no_criteria(tmp_path, monkeypatch):
+    """Text alone will do: criteria come from the rubric, or were written into the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "free.yaml").write_text(FREE)
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"one red circle, {split}\n")
+    files = ["prompts.tree=null", "prompts.file=train.txt", "prompts.validation_file=validation.txt"]
+    files += ["prompts.test_file=test.txt", f"model={model(tmp_path / 'model')}"]
+
+    def planned(rubric):
+        sets = [part for value in (*files, f"rubric.path={rubric}") for part in ("--set", value)]
+        return CliRunner().invoke(app, ["rl", "shapes", "--dry-run", "--json", *sets])
+
+    done = planned("free.yaml")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["criteria_per_image"] == 1.0
+    refused = planned("shapes")
+    assert refused.exit_code == 1
+    assert "the prompt has no fact colour: give it one, or let the criterion wait" in refused.stderr
