@@ -171,8 +171,17 @@ def _validate(model: type[Model], data: Any, origin: dict[Path_, str], where: st
         # JSON mode: strict about types, yet a YAML list may fill a tuple and a string a path.
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        problems = [_describe(model, dict(item), origin, where) for item in error.errors()]
+        items = [dict(item) for item in error.errors()]
+        problems = [_describe(model, item, origin, where) for item in items if not _follows(item, items)]
         raise RecipeProblem("\n".join(problems)) from error
+
+
+def _follows(item: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
+    """Whether a list is called too short only because what is in it is wrong."""
+    keys = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > len(keys) and other["loc"][: len(keys)] == keys for other in others
+    )
 
 
 def _describe(model: type[BaseModel], item: dict[str, Any], origin: dict[Path_, str], where: str) -> str:

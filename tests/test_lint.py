@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lens_core.recipes import RecipeProblem
 from rubrics.comparing import contradict, disagreement, same
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, read_rubric
@@ -52,6 +53,7 @@ MANY = "".join(f"  - {{name: dog {n}, kind: object, text: There is dog {n} x{n}.
 PLANTED = [
     # what is changed, into what, the code it must be found by, and a word of the line that it must be found on
     ("name: sound", "nmae: sound", "field", None),
+    ("criteria:\n", "criteria: [\n", "field", "name: dog"),
     (TEXT, "    txt: There is a dog.", "field", "txt"),
     ("facts:\n", "words: {}\nfacts:\n", "field", "words"),
     ("  count: [1, 2]", "  count: [1, 2]\n  number: [1]", "field", None),
@@ -135,6 +137,18 @@ def found(findings: list[Finding], code: str, word: str | None) -> bool:
 
 def test_the_sound_rubric_is_sound(tmp_path):
     assert linted(tmp_path) == []
+
+
+def test_a_wrong_field_is_one_finding(tmp_path):
+    findings = linted(tmp_path, "name: x\ncriteria:\n  - {name: a, kind: b, text: c, weigth: 2}\n")
+
+    assert [(one.code, one.line) for one in findings] == [("field", 3)]
+    assert "did you mean 'weight'" in findings[0].message
+
+
+def test_a_rubric_that_is_not_there_is_no_finding(tmp_path):
+    with pytest.raises(RecipeProblem, match="does not exist"):
+        lint(str(tmp_path / "absent.yaml"))
 
 
 @pytest.mark.parametrize(
