@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from lens_core.sandbox import REACHED, meter
+from lens_core.meter import meter
+from lens_core.sandbox import REACHED
 from lens_core.templates import Template
 
 

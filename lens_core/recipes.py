@@ -24,6 +24,7 @@ except ImportError:
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
+MOST_FIELDS = 200_000
 OWN_CLASS = "python:"
 """How the value of a field begins that names a class of the user's own; see `lens_core.doors`."""
 
@@ -105,7 +106,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
-        lines = dict(_lines(node, (), path)) if node else {}
+        lines = dict(_few(_lines(node, (), path), path)) if node else {}
         data = yaml.load(text, Loader=_Loader) if node else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeProblem(f"{path} is not a YAML recipe: {error}") from error
@@ -140,6 +141,14 @@ def _override(data: dict[str, Any], origin: dict[Path_, str], overrides: Iterabl
         origin[keys] = f"{flag} {override}"
 
 
+def _few(fields: Iterable[tuple[Path_, int]], path: Path) -> Iterable[tuple[Path_, int]]:
+    """Ends a file that a few anchors make endless."""
+    for number, field in enumerate(fields):
+        if number > MOST_FIELDS:
+            raise RecipeProblem(f"{path} has more than {MOST_FIELDS:,} fields, its anchors written out")
+        yield field
+
+
 def _parse_override(override: str, flag: str) -> tuple[tuple[str, ...], Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
@@ -168,8 +177,17 @@ def _validate(model: type[Model], data: Any, origin: dict[Path_, str], where: st
         # JSON mode: strict about types, yet a YAML list may fill a tuple and a string a path.
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        problems = [_describe(model, dict(item), origin, where) for item in error.errors()]
+        items = [dict(item) for item in error.errors()]
+        problems = [_describe(model, item, origin, where) for item in items if not _follows(item, items)]
         raise RecipeProblem("\n".join(problems)) from error
+
+
+def _follows(item: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
+    """Whether a list is called too short only because what is in it is wrong."""
+    keys = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > len(keys) and other["loc"][: len(keys)] == keys for other in others
+    )
 
 
 def _describe(model: type[BaseModel], item: dict[str, Any], origin: dict[Path_, str], where: str) -> str:

@@ -7,78 +7,25 @@ step, before a loop is entered and before a text is made longer. So the same tem
 either finished or refused.
 """
 
-import json
-import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context
-from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 from jinja2.visitor import NodeTransformer
 
+from lens_core.filters import FILTERS
+from lens_core.meter import meter, paid_for, size
 from lens_core.recipes import nearest
 
-BUDGET = 200_000
-"""Units that one rendering may spend: tenths of a second at worst, a hundred times what a judge's message takes."""
 LONGEST_SOURCE = 50_000
 """Characters of a template; a limit for the parser, which no budget watches."""
-LARGEST_NUMBER = 10**15
-
 LOOP_FIELDS = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem"})
 SIZED, JOINED, STEPS, REACHED = " sized", " joined", " steps", " reached"
 """Filters that the sandbox itself puts into a template; with a space before them nobody can write them."""
-
-
-class Meter(threading.local):
-    """What the rendering under way in this thread may still spend, and the marked branches that it reached."""
-
-    def __init__(self) -> None:
-        self.left = 0
-        self.reached: set[int] = set()
-
-    def pay(self, units: int) -> None:
-        self.left -= units
-        if self.left < 0:
-            raise SecurityError(
-                f"it takes more than {BUDGET:,} characters, items and steps: shorten its loops, lists or texts"
-            )
-
-
-meter = Meter()
-
-
-def size(value: Any) -> int:
-    """Characters and items of a value, counted through. Raises SecurityError for what is no plain data.
-
-    A list that holds another list twice counts it twice, as writing it out would.
-    """
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, int | float):  # bool is an int
-        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            raise SecurityError(f"a number is larger than {LARGEST_NUMBER:.0e}")
-        return 1
-    if value is None or isinstance(value, Undefined):
-        return 1
-    if isinstance(value, Mapping):
-        return _size_of_all(value) + _size_of_all(value.values())
-    if isinstance(value, list | tuple):
-        return _size_of_all(value)
-    raise SecurityError(f"a {type(value).__name__} is no text, number, list or table of them")
-
-
-def _size_of_all(values: Iterable[Any]) -> int:
-    total = 1
-    for value in values:
-        total += 1 + size(value)
-        if total > BUDGET:
-            raise SecurityError(f"a list or table holds more than {BUDGET:,} characters and items")
-    return total
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -95,13 +42,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
             finalize=_written,
         )
         self.globals.clear()
-        self.filters = {name: _paid(function) for name, function in _FILTERS.items()} | {
+        self.filters = {name: paid_for(function) for name, function in FILTERS.items()} | {
             SIZED: _sized,
             JOINED: _joined,
             STEPS: _steps,
             REACHED: _reached,
         }
-        self.tests = {name: _paid(DEFAULT_TESTS[name]) for name in sorted(DEFAULT_TESTS.keys() - _NO_TESTS)}
+        self.tests = {name: paid_for(TESTS[name]) for name in sorted(TESTS.keys() - _NO_TESTS)}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """A field of a table, or of `loop`; there is no way to an attribute of anything else."""
@@ -121,7 +68,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         try:
             return obj[argument]
         except (TypeError, LookupError):
-            return self.undefined(obj=obj, name=argument)
+            return self.undefined(obj=obj, name=str(argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "*":
@@ -210,7 +157,7 @@ class _Counting(NodeTransformer):
             raise SecurityError(f"line {node.lineno}: the arguments of a {kind} are written out, without *")
 
 
-def _filter(node: nodes.Expr, name: str, *arguments: nodes.Expr) -> nodes.Filter:
+def _filter(node: Any, name: str, *arguments: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
 
 
@@ -218,23 +165,6 @@ def _cost_of(node: nodes.Node) -> int:
     """What one pass over a part of a template costs: its nodes and the characters it writes as they stand."""
     text = len(node.data) if isinstance(node, nodes.TemplateData) else 0
     return 1 + text + sum(_cost_of(child) for child in node.iter_child_nodes())
-
-
-def _paid(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test that pays for what it reads and what it gives; a lazy result is worked out here."""
-    first = 1 if hasattr(function, "jinja_pass_arg") else 0
-
-    @wraps(function)
-    def paid(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args[first:], *kwargs.values()):
-            meter.pay(size(value))
-        result = function(*args, **kwargs)
-        if isinstance(result, Iterator):
-            result = list(result)
-        meter.pay(size(result))
-        return result
-
-    return paid
 
 
 @pass_context
@@ -275,53 +205,6 @@ def _size_of_product(left: Any, right: Any) -> int:
     return 0
 
 
-def _join(value: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-    texts = [str(item if attribute is None else item[attribute]) for item in value]
-    meter.pay(sum(map(len, texts)) + len(separator) * len(texts))
-    return separator.join(texts)
-
-
-def _replace(value: str, old: str, new: str) -> str:
-    meter.pay(value.count(old) * len(new))
-    return value.replace(old, new)
-
-
-def _format(text: str, *values: Any) -> str:
-    """Text with %s, %d, %.3f and their like filled in; widths are of two digits, which bounds the result."""
-    if "%" in _PLACEHOLDER.sub("", text):
-        raise SecurityError(f"format: {text!r} has a placeholder that is not like %s, %5d or %.3f")
-    return text % values
-
-
-def _round(value: float, digits: int = 0) -> float:
-    if not 0 <= digits <= 15:
-        raise SecurityError(f"round: {digits} digits; 0 to 15 can be kept")
-    return round(value, digits)
-
-
-def _json(value: Any) -> str:
-    """Jinja's own tojson escapes for HTML; a language model should read the letters themselves."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
-
-
-_PLACEHOLDER = re.compile(r"%[-+ 0]?\d{0,2}(\.\d{1,2})?[sdfeg]|%%")
-
-_BOUNDED = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length",
-    "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "string",
-    "title", "trim", "unique", "upper", "wordcount",
-)  # fmt: skip
-"""Jinja's filters whose result is about as long as what they are given."""
-
-_FILTERS: dict[str, Callable[..., Any]] = {name: DEFAULT_FILTERS[name] for name in _BOUNDED} | {
-    "format": _format,
-    "join": _join,
-    "replace": _replace,
-    "round": _round,
-    "sum": lambda values: sum(values),
-    "thousands": lambda value: f"{value:,}",
-    "tojson": _json,
-}
 _NO_TESTS = {"callable", "escaped", "filter", "test", "sameas"}
 
 _ALLOWED = frozenset({

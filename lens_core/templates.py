@@ -13,8 +13,9 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
 
+from lens_core.meter import BUDGET, meter
 from lens_core.recipes import nearest
-from lens_core.sandbox import BUDGET, LONGEST_SOURCE, Sandbox, compiled, meter
+from lens_core.sandbox import LONGEST_SOURCE, Sandbox, compiled
 
 
 class TemplateProblem(ValueError):

@@ -3,13 +3,14 @@
 Verdicts are kept beside the pictures, so that a criterion that was not touched is never paid for twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -41,11 +42,8 @@ class Picture:
 
     def pixels(self) -> np.ndarray:
         """uint8 RGB, (height, width, 3). Raises RecipeProblem for a file that is no picture."""
-        try:
-            with Image.open(self.file) as image:
-                return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise RecipeProblem(f"{self.file} cannot be read as a picture: move it out of the folder") from error
+        with _readable(self.file), Image.open(self.file) as image:
+            return np.asarray(image.convert("RGB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,14 @@ class Estimate:
         )
 
 
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecipeProblem(f"{file} cannot be read as a picture: mend it, or move it out of the folder") from error
+
+
 def judge_of(overrides: Sequence[str]) -> Judge:
     """The `judge` section that --judge FIELD=VALUE stand for; the embedded judge where none is given."""
     return recipe_of(Judge, overrides or ["backend=shapes"], "--judge")
@@ -110,7 +116,8 @@ def pictures_in(folder: Path, prompts: Path | None, facts: Mapping[str, Fact]) -
 
 
 def _prompt_of(file: Path, by_text: Mapping[str, Prompt], by_id: Mapping[str, Prompt]) -> Prompt:
-    text = parameters_of(file).get("prompt")
+    with _readable(file):
+        text = parameters_of(file).get("prompt")
     if text is not None:
         return by_text.get(text, Prompt(id=file.stem, text=text))
     if file.stem in by_id:

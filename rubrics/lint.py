@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lens_core.recipes import RecipeProblem, field_lines
+from lens_core.recipes import RecipeProblem, field_lines, find_recipe
 from lens_core.templates import Condition, Outside, Template, TemplateProblem, UnknownVariable
 from rubrics.lint_judge import judge_faults
-from rubrics.rubric import CriterionTemplate, RubricSource, read_rubric
+from rubrics.rubric import RUBRICS, CriterionTemplate, RubricSource, read_rubric
 from rubrics.samples import Sample, samples_of
 from rubrics.statements import Fault
 from rubrics.trial import Trial
@@ -38,7 +38,9 @@ def lint(name: str, samples: Sequence[Sample] = ()) -> list[Finding]:
     """The findings on a rubric, by name or path, in the order of its lines; none where all is well.
 
     `samples` are prompts with facts as a run would bring them; without, the rubric's own examples are combined.
+    Raises RecipeProblem only where there is no such file.
     """
+    find_recipe(name, RUBRICS, what="rubric")
     try:
         source = read_rubric(name)
     except RecipeProblem as problem:
@@ -173,6 +175,11 @@ def _of_a_template(criterion: CriterionTemplate, field: str, problem: TemplatePr
 
 def _of_a_file(name: str, problem: str) -> Iterator[Finding]:
     """A file that cannot be read as a rubric: its problems, with the lines that they name."""
+    if "is not a YAML recipe" in problem:
+        lines = re.findall(r"line (\d+)", problem)
+        message = " ".join(problem.replace('in "<unicode string>", ', "").split())
+        yield Finding(name, int(lines[-1]) if lines else 1, "field", message, "mend the YAML there")
+        return
     for line in problem.splitlines():
         found = re.match(r"(?P<file>[^:]+):(?P<line>\d+): (?P<message>.*)", line)
         file, number, message = (found["file"], int(found["line"]), found["message"]) if found else (name, 1, line)

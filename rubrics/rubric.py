@@ -39,8 +39,9 @@ class RubricFile(Strict):
     """The fields of a rubric's YAML file."""
 
     name: str
-    judge: str = "judge.j2"
-    """Template of the messages to a language model; beside this file, or one that is shipped."""
+    judge: Annotated[str, Field(pattern=r"^[\w.-]+\.j2$")] = "judge.j2"
+    """Template of the messages to a language model: a file beside this one, or one that is shipped. Never a path, so
+    that a rubric of somebody else's cannot send another file to a judge."""
     facts: dict[str, tuple[Fact, ...]] = Field(default_factory=dict)
     """Facts that the criteria may ask for, with examples of their values; a prompt need not have all of them."""
     words: dict[str, dict[str, str]] = Field(default_factory=dict)
@@ -96,10 +97,13 @@ def read_rubric(name: str) -> RubricSource:
     """
     path = find_recipe(name, RUBRICS, what="rubric")
     file = load_recipe(RubricFile, path)
-    for folder in (path.parent, RUBRICS):
-        if (folder / file.judge).is_file():
-            return RubricSource(file, path, (folder / file.judge).read_text(encoding="utf-8"), folder / file.judge)
-    raise RecipeProblem(f"{path}: judge: there is no template {file.judge} beside it nor among the shipped ones")
+    judge = next((folder / file.judge for folder in (path.parent, RUBRICS) if (folder / file.judge).is_file()), None)
+    if judge is None:
+        raise RecipeProblem(f"{path}: judge: there is no template {file.judge} beside it nor among the shipped ones")
+    try:
+        return RubricSource(file, path, judge.read_text(encoding="utf-8"), judge)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeProblem(f"{judge} cannot be read as UTF-8 text: {error}") from error
 
 
 class Rubric:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lens_core.recipes import RecipeProblem
 from rubrics.comparing import contradict, disagreement, same
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, read_rubric
@@ -52,6 +53,7 @@ MANY = "".join(f"  - {{name: dog {n}, kind: object, text: There is dog {n} x{n}.
 PLANTED = [
     # what is changed, into what, the code it must be found by, and a word of the line that it must be found on
     ("name: sound", "nmae: sound", "field", None),
+    ("criteria:\n", "criteria: [\n", "field", "name: dog"),
     (TEXT, "    txt: There is a dog.", "field", "txt"),
     ("facts:\n", "words: {}\nfacts:\n", "field", "words"),
     ("  count: [1, 2]", "  count: [1, 2]\n  number: [1]", "field", None),
@@ -137,6 +139,18 @@ def test_the_sound_rubric_is_sound(tmp_path):
     assert linted(tmp_path) == []
 
 
+def test_a_wrong_field_is_one_finding(tmp_path):
+    findings = linted(tmp_path, "name: x\ncriteria:\n  - {name: a, kind: b, text: c, weigth: 2}\n")
+
+    assert [(one.code, one.line) for one in findings] == [("field", 3)]
+    assert "did you mean 'weight'" in findings[0].message
+
+
+def test_a_rubric_that_is_not_there_is_no_finding(tmp_path):
+    with pytest.raises(RecipeProblem, match="does not exist"):
+        lint(str(tmp_path / "absent.yaml"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code", "word"), PLANTED, ids=[f"{code}: {new.strip()[:40]}" for _, new, code, _ in PLANTED]
 )
@@ -173,6 +187,13 @@ def of_the_tree(name: str) -> list[Sample]:
 @pytest.mark.parametrize("name", sorted(file.stem for file in RUBRICS.glob("*.yaml")))
 def test_the_shipped_rubrics_are_silent(name):
     assert [str(one) for one in lint(name, of_the_tree(name))] == []
+
+
+def test_the_rubric_of_the_documents_is_sound(tmp_path):
+    page = (Path(__file__).parent.parent / "docs/write-a-rubric.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+
+    assert linted(tmp_path, example) == []
 
 
 def test_every_code_is_in_the_documents():

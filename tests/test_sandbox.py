@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lens_core.branches import BranchWatch
-from lens_core.sandbox import BUDGET
+from lens_core.meter import BUDGET
 from lens_core.templates import Condition, Outside, Template, TemplateProblem
 from tests.template_injections import (
     EXHAUSTING,
