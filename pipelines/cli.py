@@ -22,6 +22,7 @@ Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Ov
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 NO_OVERRIDES: list[str] = []
 NO_FILES: list[Path] = []
+OFFLINE = ["offline"]
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -208,9 +209,9 @@ def prompts_build(
     out: Annotated[Path, typer.Option(help="What to write: a .jsonl, .jsonl.gz or .parquet file.")],
     tree: Annotated[str, typer.Option(help="A tree's name (lens, shapes) or the path of a YAML file.")] = "lens",
     writer: Annotated[
-        str, typer.Option(help="`offline`, or the name of a language model that puts the tree's facts into words.")
-    ] = "offline",
-    base_url: Annotated[str | None, typer.Option(help="OpenAI-compatible server of that model.")] = None,
+        list[str],
+        typer.Option(metavar="WRITER", help="`offline`, or model=NAME, base_url=URL, ... of a language model."),
+    ] = OFFLINE,
     count: Annotated[int | None, typer.Option(min=1, help="How many prompts; the tree's size if not given.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     rubric: Annotated[
@@ -234,7 +235,7 @@ def prompts_build(
 
     from pipelines import prompts as job
 
-    model = None if writer == job.OFFLINE else job.language_model(writer, base_url)
+    model = None if writer == OFFLINE else job.language_model(writer)
     order = job.Order(tree, out, count, seed, rubric, job.subset_named(subset), tuple(benchmark), pass_rates)
     manifest = job.build_set(order, model)
     if as_json:

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from lens_core.asking import AskModel
 from lens_core.progress import ProgressDisplay
-from lens_core.recipes import RecipeProblem, nearest
+from lens_core.recipes import RecipeProblem, nearest, recipe_of
 from lens_core.records import Prompt
 from lens_core.runs import write_whole
+from lens_rl.recipe import Judge
+from pipelines.model import EndpointModel
 from rubrics.rubric import RUBRICS, Rubric
 from taxonomy.briefs import adapted_briefs, briefs, interest_in
 from taxonomy.build import Writer, build
@@ -30,7 +32,6 @@ from taxonomy.writer import ModelWriter
 
 Subset = Literal["all", "half", "quarter", "without-text"]
 SUBSETS: tuple[Subset, ...] = ("all", "half", "quarter", "without-text")
-OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,9 @@ def subset_named(name: str) -> Subset:
     raise RecipeProblem(f"--subset: unknown subset {name!r}{nearest(name, SUBSETS)}; there are: {', '.join(SUBSETS)}")
 
 
-def language_model(name: str, base_url: str | None) -> AskModel:
-    """The client of the model that a set is written by."""
-    from lens_rl.judges.client import ChatModel
-    from lens_rl.recipe import Endpoint
-
-    return ChatModel(Endpoint(model=name, base_url=base_url), where="writer")
+def language_model(fields: Sequence[str]) -> AskModel:
+    """The client of the model that a set is written by, from FIELD=VALUE. Raises RecipeProblem, ModelProblem."""
+    return EndpointModel(recipe_of(Judge, fields, "--writer"), where="--writer")
 
 
 def write_page(name: str, prompts: Sequence[Prompt], found: Statistics, out: Path) -> None:

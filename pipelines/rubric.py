@@ -14,8 +14,12 @@ from lens_core.templates import TemplateProblem
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, Fact, Rubric, RubricFile, read_rubric
 from rubrics.samples import first_examples
+from taxonomy.briefs import briefs
+from taxonomy.build import build
+from taxonomy.grammar import Grammar
+from taxonomy.items import ItemTree
 from taxonomy.sampler import draws
-from taxonomy.tree import TREES, load_tree
+from taxonomy.tree import TREES, load_any_tree
 
 STARTER = RUBRICS / "starter" / "rubric.yaml"
 ABOUT_THE_TEMPLATE = """\
@@ -25,6 +29,8 @@ ABOUT_THE_TEMPLATE = """\
 """
 DRAWS_A_CATEGORY = 60
 """Prompts of each category of a tree that lint tries a rubric on."""
+PROMPTS_OF_ITEMS = 600
+"""Prompts of a tree of items that lint tries a rubric on."""
 
 
 def new(folder: Path) -> list[Path]:
@@ -50,7 +56,12 @@ def findings(rubric: str, tree: str | None = None) -> list[Finding]:
 
 
 def _drawn(name: str) -> list[Sample]:
-    tree = load_tree(name)
+    """Prompts of a tree; for a tree of items, whose rubric is also for prompts without facts, one of those too."""
+    tree = load_any_tree(name)
+    if isinstance(tree, ItemTree):
+        some = briefs(tree, min(tree.size, PROMPTS_OF_ITEMS), seed=0)
+        built = build(tree, Grammar.load(tree, seed=0), some, seed=0)
+        return [Sample(draw.text, draw.facts) for draw in built.draws] + [Sample("a picture", {})]
     return [
         Sample(draw.text, draw.facts)
         for category in tree.categories

@@ -25,7 +25,9 @@ from taxonomy.near_duplicates import BOUND, jaccard, word_triples
 from taxonomy.prompt_set import find_set, load_prompts, set_hash, split_of_prompt, write_prompts
 from taxonomy.statistics import statistics
 from taxonomy.tree import load_any_tree
+from tests.chat_server import completion, serving
 from tests.small_tree import write_small_tree
+from tests.test_build import good
 
 RUBRIC = {
     "name": "small",
@@ -187,6 +189,29 @@ def test_the_verbs_print_what_they_did(tree, tmp_path, monkeypatch):
     assert code == 0 and output.count("signs:") == 2 and "- whole: The picture holds together." in output
     code, output = run("show", "set.jsonl", "--category", "sign")
     assert code == 1 and "no prompt is of category 'sign' (did you mean 'signs'?)" in output
+
+
+def test_a_model_at_an_endpoint_writes_a_set(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    replies = [0]
+
+    def reply(number, body):
+        wanted = json.loads(body["messages"][1]["content"])
+        replies[0] += len(wanted)
+        return completion(json.dumps({"prompts": [good(one) for one in wanted]}))
+
+    words = ["build", "--tree", tree, "--rubric", "rubric.yaml", "--out", "set.jsonl", "--writer", "model=m"]
+    with serving(reply) as server:
+        code, output = run(*words, "--writer", f"base_url={server.url}")
+
+    assert code == 0, output
+    assert len(load_prompts(tmp_path / "set.jsonl")) == 12 <= replies[0]
+    assert json.loads((tmp_path / "set.manifest.json").read_text())["writer"].startswith("m ")
+    assert not (tmp_path / "set.jsonl.part").exists()
+    code, output = run(*words[:-2], "--writer", "offlin")
+    assert code == 1 and "--writer offlin: write it as field=value" in output
+    code, output = run(*words[:-2], "--writer", "modell=m")
+    assert code == 1 and "did you mean 'model'" in output
 
 
 def test_the_page_escapes_what_a_prompt_says(tmp_path):
