@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lens_core.asking import AskModel
 from lens_core.progress import ProgressDisplay
@@ -16,7 +16,6 @@ from lens_core.recipes import RecipeProblem, nearest, recipe_of
 from lens_core.records import Prompt
 from lens_core.runs import write_whole
 from lens_rl.recipe import Judge
-from pipelines.model import EndpointModel
 from rubrics.rubric import RUBRICS, Rubric
 from taxonomy.briefs import adapted_briefs, briefs, interest_in
 from taxonomy.build import Writer, build
@@ -92,6 +91,8 @@ def subset_named(name: str) -> Subset:
 
 def language_model(fields: Sequence[str]) -> AskModel:
     """The client of the model that a set is written by, from FIELD=VALUE. Raises RecipeProblem, ModelProblem."""
+    from pipelines.model import EndpointModel  # Its client takes longer to import than most verbs take to run.
+
     return EndpointModel(recipe_of(Judge, fields, "--writer"), where="--writer")
 
 
@@ -137,15 +138,16 @@ def print_manifest(manifest: Mapping[str, Any], out: Path, console: Console) -> 
 def print_statistics(found: Statistics, console: Console) -> None:
     """What a set covers, as two tables."""
     names = found.all_dimensions()
-    table = Table("category", "prompts", "sub-categories", *names)
+    columns = (Column(name.split()[0], justify="right") for name in ("prompts", *names))
+    table = Table(Column("category"), *columns, box=None, padding=(0, 1, 0, 0))
     for category, n in found.categories.items():
         shares = (f"{found.dimensions[category][name] / n:.0%}" for name in names)
-        table.add_row(category, f"{n:,}", str(len(found.sub_categories.get(category, {})) or "-"), *shares)
-    table.caption = "share of prompts that describe each dimension"
-    kinds = Table("kind of criterion", "criteria", "a prompt")
+        table.add_row(category, f"{n:,}", *shares)
+    table.caption = "prompts, and the share of them that describes each dimension"
+    kinds = Table("kind of criterion", *(Column(name, justify="right") for name in ("criteria", "a prompt")), box=None)
     for kind, n in found.kinds.most_common():
         kinds.add_row(kind, f"{n:,}", f"{n / found.prompts:.2f}")
-    console.print(table, kinds)
+    console.print(table, "", kinds, "")
     console.print(
         f"{found.prompts:,} prompts: {mean(found.words_each):.1f} words, {mean(found.dimensions_each):.2f} dimensions, "
         f"{mean(found.criteria_each):.1f} criteria each"
@@ -199,7 +201,8 @@ def _write_items(tree: ItemTree, order: Order, model: AskModel | None) -> tuple[
         built = build(
             tree, writer, drawn, order.seed, benchmarks=benchmarks, progress=lambda done: bar.update(done, "")
         )
-    journal.unlink(missing_ok=True)
+    if model is not None:
+        journal.unlink(missing_ok=True)
     about = {
         "tree_hash": tree.hash,
         "writer": writer.name,

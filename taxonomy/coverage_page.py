@@ -12,9 +12,10 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 70rem;
        margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 2.5rem; }
-.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .15rem .7rem; align-items: center; }
-.bars i { display: block; height: .75rem; background: var(--bar); border-radius: 2px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 0 2.5rem; }
+.bars { display: grid; grid-template-columns: fit-content(62%) 1fr max-content; gap: .15rem .7rem;
+        align-items: center; }
+.bars i { display: block; height: .75rem; min-width: 1px; background: var(--bar); border-radius: 2px; }
 .bars b { font-weight: normal; } .bars span { text-align: right; font-variant-numeric: tabular-nums; }
 .tall { display: flex; align-items: flex-end; gap: 2px; height: 8rem; border-bottom: 1px solid var(--line); }
 .tall div { flex: 1; background: var(--bar); min-height: 1px; } .ends { display: flex; justify-content: space-between; }
