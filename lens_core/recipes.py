@@ -93,7 +93,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-class _Loader(SafeLoader):
+class _Loader(SafeLoader):  # pyright: ignore[reportGeneralTypeIssues]  (one of two classes)
     """YAML without its two surprises: `3e-4` is a number, and a key given twice is an error."""
 
 
