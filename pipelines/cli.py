@@ -333,8 +333,9 @@ def rubric_new(folder: Annotated[Path, typer.Argument(metavar="NAME", help="A ne
 @problems_explained
 def rubric_lint(
     rubric: RubricName,
-    tree: Annotated[
-        str | None, typer.Option(help="Taxonomy tree whose facts to try it on; the rubric's examples if not given.")
+    on: Annotated[
+        str | None,
+        typer.Option(help="Facts to try it on: a taxonomy tree, or a prompt file; its own examples if not given."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -346,7 +347,7 @@ def rubric_lint(
 
     from pipelines.rubric import findings
 
-    found = findings(rubric, tree)
+    found = findings(rubric, on)
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:

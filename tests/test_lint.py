@@ -245,6 +245,26 @@ def test_plain_statements_are_left_in_peace(text):
     assert faults_of(text) == []
 
 
+def test_a_negation_in_the_name_of_a_thing_is_none():
+    assert disagreement("There is a no entry sign.", {"kind": "present", "of": "no entry sign"}) is None
+    assert disagreement("There is no sign.", {"kind": "present", "of": "sign"}) is not None
+
+
+def test_criteria_for_prompts_without_facts_are_tried_too(tmp_path):
+    general = "  - {name: general, kind: object, when: colour is not defined, text: Everything is there.}\n"
+    rubric = SOUND.replace("  - name: dog", general + "  - name: dog").replace(
+        "requires: dog", "when: colour is defined", 1
+    )
+    given = [
+        Sample("a dog", {"colour": "red", "count": 1, "hat": "a crown"}),
+        Sample("b", {"colour": "red", "count": 2}),
+    ]
+    (tmp_path / "judge.j2").write_text(JUDGE)
+    (tmp_path / "r.yaml").write_text(rubric)
+
+    assert "never" not in {one.code for one in lint(str(tmp_path / "r.yaml"), given)}
+
+
 def test_facts_are_not_taken_for_the_author_s_words():
     assert faults_of("The plate holds nice and very good ham.", {"dish": "nice and very good ham"}) == []
 
