@@ -313,7 +313,7 @@ JudgeFields = Annotated[
     list[str],
     typer.Option(metavar="FIELD=VALUE", help="Field of a recipe's `judge` section; the embedded judge if none."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Ask a judge whose price is unknown or more than a trifle.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask a judge that may cost more than $0.10, or nobody knows what.")]
 
 
 @rubric_app.command("new")

@@ -1,7 +1,6 @@
 """The linter: forty planted faults, each found by its code where it stands, and silence over all that is shipped."""
 
 import re
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lens_core.recipes import RecipeProblem
+from pipelines.rubric import findings
 from rubrics.comparing import contradict, disagreement, same
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, read_rubric
 from rubrics.samples import MOST, samples_of
 from rubrics.statements import faults_of
-from taxonomy.sampler import draws
-from taxonomy.tree import TREES, load_tree
 
 SOUND = """\
 name: sound
@@ -174,19 +172,9 @@ def test_at_least_forty_faults_are_planted_under_many_codes():
     assert len({code for _, _, code, _ in (*PLANTED, *JUDGES)}) >= 30
 
 
-def of_the_tree(name: str) -> list[Sample]:
-    """What the tree of a rubric's name says, where there is one."""
-    if not (TREES / f"{name}.yaml").is_file():
-        return []
-    tree = load_tree(name)
-    return [
-        Sample(draw.text, draw.facts) for category in tree.categories for draw in islice(draws(tree, category, 0), 60)
-    ]
-
-
 @pytest.mark.parametrize("name", sorted(file.stem for file in RUBRICS.glob("*.yaml")))
 def test_the_shipped_rubrics_are_silent(name):
-    assert [str(one) for one in lint(name, of_the_tree(name))] == []
+    assert [str(one) for one in findings(name)] == []
 
 
 def test_the_rubric_of_the_documents_is_sound(tmp_path):
