@@ -19,11 +19,6 @@ from taxonomy.sampler import draws
 from taxonomy.tree import TREES, load_tree
 
 STARTER = RUBRICS / "starter" / "rubric.yaml"
-ABOUT_THE_TEMPLATE = """\
-{# How a language model is asked. It is rendered twice for every criterion of every picture: `part` is "system", which
-   should be the same each time, then "user". `prompt` is the text of the picture's prompt, `criterion.name` and
-   `criterion.text` are from the rubric. Change a letter and all verdicts are asked anew: it is another judge. #}
-"""
 PROMPT_FILES = (".jsonl", ".txt", ".gz", ".parquet")
 DRAWS_A_CATEGORY = 60
 """Prompts of each category of a tree that lint tries a rubric on."""
@@ -39,8 +34,8 @@ def new(folder: Path) -> list[Path]:
     with whole_folder(folder) as draft:
         text = STARTER.read_text(encoding="utf-8").replace("name: starter", f"name: {folder.name}")
         (draft / "rubric.yaml").write_text(text, encoding="utf-8")
-        template = (RUBRICS / "judge.j2").read_text(encoding="utf-8")
-        (draft / "judge.j2").write_text(ABOUT_THE_TEMPLATE + template, encoding="utf-8")
+        # The shipped template to the letter: as long as it is not edited, verdicts are shared with the shipped rubrics.
+        (draft / "judge.j2").write_bytes((RUBRICS / "judge.j2").read_bytes())
     return [folder / "rubric.yaml", folder / "judge.j2"]
 
 
