@@ -43,7 +43,7 @@ class Prompt:
     category: str = ""
     dimensions: tuple[str, ...] = ()
     criteria: tuple[Criterion, ...] = ()
-    facts: Mapping[str, str | int] = field(default_factory=dict)
+    facts: Mapping[str, str | int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -389,7 +389,7 @@ JudgeFields = Annotated[
     list[str],
     typer.Option(metavar="FIELD=VALUE", help="Field of a recipe's `judge` section; the embedded judge if none."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Ask a judge whose price is unknown or more than a trifle.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask a judge that may cost more than $0.10, or nobody knows what.")]
 
 
 @rubric_app.command("new")
@@ -409,8 +409,9 @@ def rubric_new(folder: Annotated[Path, typer.Argument(metavar="NAME", help="A ne
 @problems_explained
 def rubric_lint(
     rubric: RubricName,
-    tree: Annotated[
-        str | None, typer.Option(help="Taxonomy tree whose facts to try it on; the rubric's examples if not given.")
+    on: Annotated[
+        str | None,
+        typer.Option(help="Facts to try it on: a taxonomy tree, or a prompt file; its own examples if not given."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -422,7 +423,7 @@ def rubric_lint(
 
     from pipelines.rubric import findings
 
-    found = findings(rubric, tree)
+    found = findings(rubric, on)
     if as_json:
         print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:

@@ -13,20 +13,17 @@ from lens_core.runs import whole_folder
 from lens_core.templates import TemplateProblem
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, Fact, Rubric, RubricFile, read_rubric
-from rubrics.samples import first_examples
+from rubrics.samples import MOST, first_examples
 from taxonomy.briefs import briefs
 from taxonomy.build import build
 from taxonomy.grammar import Grammar
 from taxonomy.items import ItemTree
+from taxonomy.prompt_set import load_prompts
 from taxonomy.sampler import draws
 from taxonomy.tree import TREES, load_any_tree
 
 STARTER = RUBRICS / "starter" / "rubric.yaml"
-ABOUT_THE_TEMPLATE = """\
-{# How a language model is asked. It is rendered twice for every criterion of every picture: `part` is "system", which
-   should be the same each time, then "user". `prompt` is the text of the picture's prompt, `criterion.name` and
-   `criterion.text` are from the rubric. Change a letter and all verdicts are asked anew: it is another judge. #}
-"""
+PROMPT_FILES = (".jsonl", ".txt", ".gz", ".parquet")
 DRAWS_A_CATEGORY = 60
 """Prompts of each category of a tree that lint tries a rubric on."""
 PROMPTS_OF_ITEMS = 600
@@ -43,21 +40,43 @@ def new(folder: Path) -> list[Path]:
     with whole_folder(folder) as draft:
         text = STARTER.read_text(encoding="utf-8").replace("name: starter", f"name: {folder.name}")
         (draft / "rubric.yaml").write_text(text, encoding="utf-8")
-        template = (RUBRICS / "judge.j2").read_text(encoding="utf-8")
-        (draft / "judge.j2").write_text(ABOUT_THE_TEMPLATE + template, encoding="utf-8")
+        # The shipped template to the letter: as long as it is not edited, verdicts are shared with the shipped rubrics.
+        (draft / "judge.j2").write_bytes((RUBRICS / "judge.j2").read_bytes())
     return [folder / "rubric.yaml", folder / "judge.j2"]
 
 
-def findings(rubric: str, tree: str | None = None) -> list[Finding]:
-    """What is wrong with a rubric, tried on prompts of a tree; a shipped rubric on the tree of its own name."""
-    if tree is None and (TREES / f"{rubric}.yaml").is_file():
-        tree = rubric
-    return lint(rubric, [] if tree is None else _drawn(tree))
+def findings(rubric: str, on: str | None = None) -> list[Finding]:
+    """What is wrong with a rubric, tried on the facts of a tree or of a prompt file.
+
+    Without `on`, a shipped rubric is tried on the tree of its own name where that draws facts, and any other on the
+    combinations of its own examples.
+    """
+    if on is not None:
+        return lint(rubric, _of_a_file(Path(on)) if Path(on).suffix in PROMPT_FILES else _drawn(on))
+    try:
+        return lint(rubric, _drawn(rubric) if (TREES / f"{rubric}.yaml").is_file() else [])
+    except NoFacts:
+        return lint(rubric)
+
+
+class NoFacts(RecipeProblem):
+    """There is nothing to try a rubric on."""
+
+
+def _of_a_file(path: Path) -> list[Sample]:
+    """The prompts of a file that say their facts; the first ones will do."""
+    samples = [Sample(prompt.text, prompt.facts) for prompt in load_prompts(path) if prompt.facts]
+    if not samples:
+        raise NoFacts(f"--on {path}: none of its prompts has facts; lint without --on tries the rubric's examples")
+    return samples[:MOST]
 
 
 def _drawn(name: str) -> list[Sample]:
     """Prompts of a tree; for a tree of items, whose rubric is also for prompts without facts, one of those too."""
-    tree = load_any_tree(name)
+    try:
+        tree = load_any_tree(name)
+    except RecipeProblem as problem:
+        raise NoFacts(str(problem)) from problem
     if isinstance(tree, ItemTree):
         some = briefs(tree, min(tree.size, PROMPTS_OF_ITEMS), seed=0)
         built = build(tree, Grammar.load(tree, seed=0), some, seed=0)

@@ -15,6 +15,7 @@ from typing import Any
 from lens_core.asking import AskModel, ModelProblem
 from lens_core.progress import ProgressDisplay
 from lens_core.records import Criterion, Prompt
+from lens_core.runs import write_whole
 from rubrics.rubric import Rubric
 from rubrics.writer import CriteriaWriter, Unfinished
 from taxonomy.prompt_set import load_prompts, write_prompts
@@ -106,8 +107,10 @@ class _Journal:
         self.path = path
         self._lines: dict[str, dict[str, Any]] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-                entry = json.loads(line)
+            *whole, torn = path.read_text(encoding="utf-8").split("\n")
+            if torn:
+                write_whole(path, "".join(f"{line}\n" for line in whole))
+            for entry in map(json.loads, whole):
                 self._lines[entry["id"]] = entry
 
     def done(self, prompt_id: str) -> bool:

@@ -63,7 +63,8 @@ def disagreement(text: str, check: Mapping[str, Any]) -> str | None:
         for leaf in _leaves(value):
             if missing := _missing(leaf, words):
                 return f"its check has {key}: {value!r}, and its text does not say {missing!r}"
-    negated = _NEGATIONS & set(_tokens(unquoted(text)))
+    named = {word for leaf in _leaves(list(values.values())) for word in _tokens(str(leaf))}
+    negated = (_NEGATIONS & set(_tokens(unquoted(text)))) - named  # there are signs that are named "no entry"
     if negated and values and "structure" not in str(check.get("kind")) and 0 not in _leaves(list(values.values())):
         return f"its text says {sorted(negated)[0]!r}, and its check does not"
     places = [_place(values[key], words) for key in ("of", "to") if isinstance(values.get(key), str)]

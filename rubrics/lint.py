@@ -13,7 +13,7 @@ from lens_core.recipes import RecipeProblem, field_lines, find_recipe
 from lens_core.templates import Condition, Outside, Template, TemplateProblem, UnknownVariable
 from rubrics.lint_judge import judge_faults
 from rubrics.rubric import RUBRICS, CriterionTemplate, RubricSource, read_rubric
-from rubrics.samples import Sample, samples_of
+from rubrics.samples import Sample, samples_of, without_facts
 from rubrics.statements import Fault
 from rubrics.trial import Trial
 
@@ -136,7 +136,7 @@ class _Linter:
             yield self._finding(Fault("no-values", message, fix), self._lines.get(("facts",), 1))
             return
         trial = Trial(self._file, self._broken)
-        for sample in self._given or samples_of(self._file):
+        for sample in [*(self._given or samples_of(self._file)), *without_facts(self._file)]:
             trial.run(sample)
         for fault, index, field in trial.faults():
             yield self._finding(fault, self._at(index, field, "text") if index is not None else 1)

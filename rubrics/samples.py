@@ -32,6 +32,12 @@ def samples_of(file: RubricFile) -> list[Sample]:
     ]
 
 
+def without_facts(file: RubricFile) -> list[Sample]:
+    """A prompt that says no facts, for rubrics with criteria that wait for one."""
+    waits = any(re.search(r"is (?:not defined|undefined)", one.when or "") for one in file.criteria)
+    return [Sample(SOME_PROMPT, {})] if waits else []
+
+
 def first_examples(file: RubricFile) -> dict[str, Fact]:
     """One value of each fact that has examples."""
     return {name: values[0] for name, values in file.facts.items() if values}

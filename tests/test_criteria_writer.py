@@ -165,7 +165,11 @@ def test_a_model_that_gives_out_costs_nothing_twice(tmp_path):
     with pytest.raises(ModelProblem, match=r"2 of 3 prompts are still without criteria; the same command goes on"):
         write(source, out, nullcontext(model), at_once=1)
     assert not out.exists()
-    (tmp_path / "out.jsonl.part").open("a").write('{"id": "torn')
+    for _ in range(2):
+        with (tmp_path / "out.jsonl.part").open("a") as part:
+            part.write('{"id": "torn')
+        with pytest.raises(ModelProblem, match="2 of 3 prompts"):
+            write(source, out, nullcontext(Scripted(ModelProblem("still gone"))), at_once=1)
 
     again = Scripted(reply(*FRUIT))
     write(source, out, nullcontext(again), at_once=1)

@@ -1,7 +1,6 @@
 """The linter: forty planted faults, each found by its code where it stands, and silence over all that is shipped."""
 
 import re
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lens_core.recipes import RecipeProblem
+from pipelines.rubric import findings
 from rubrics.comparing import contradict, disagreement, same
 from rubrics.lint import Finding, Sample, lint
 from rubrics.rubric import RUBRICS, read_rubric
 from rubrics.samples import MOST, samples_of
 from rubrics.statements import faults_of
-from taxonomy.sampler import draws
-from taxonomy.tree import TREES, load_tree
 
 SOUND = """\
 name: sound
@@ -174,19 +172,9 @@ def test_at_least_forty_faults_are_planted_under_many_codes():
     assert len({code for _, _, code, _ in (*PLANTED, *JUDGES)}) >= 30
 
 
-def of_the_tree(name: str) -> list[Sample]:
-    """What the tree of a rubric's name says, where there is one."""
-    if not (TREES / f"{name}.yaml").is_file():
-        return []
-    tree = load_tree(name)
-    return [
-        Sample(draw.text, draw.facts) for category in tree.categories for draw in islice(draws(tree, category, 0), 60)
-    ]
-
-
 @pytest.mark.parametrize("name", sorted(file.stem for file in RUBRICS.glob("*.yaml")))
 def test_the_shipped_rubrics_are_silent(name):
-    assert [str(one) for one in lint(name, of_the_tree(name))] == []
+    assert [str(one) for one in findings(name)] == []
 
 
 def test_the_rubric_of_the_documents_is_sound(tmp_path):
@@ -243,6 +231,26 @@ def test_counts_agree_with_their_checks_only_where_they_are_equal(said, checked)
 )
 def test_plain_statements_are_left_in_peace(text):
     assert faults_of(text) == []
+
+
+def test_a_negation_in_the_name_of_a_thing_is_none():
+    assert disagreement("There is a no entry sign.", {"kind": "present", "of": "no entry sign"}) is None
+    assert disagreement("There is no sign.", {"kind": "present", "of": "sign"}) is not None
+
+
+def test_criteria_for_prompts_without_facts_are_tried_too(tmp_path):
+    general = "  - {name: general, kind: object, when: colour is not defined, text: Everything is there.}\n"
+    rubric = SOUND.replace("  - name: dog", general + "  - name: dog").replace(
+        "requires: dog", "when: colour is defined", 1
+    )
+    given = [
+        Sample("a dog", {"colour": "red", "count": 1, "hat": "a crown"}),
+        Sample("b", {"colour": "red", "count": 2}),
+    ]
+    (tmp_path / "judge.j2").write_text(JUDGE)
+    (tmp_path / "r.yaml").write_text(rubric)
+
+    assert "never" not in {one.code for one in lint(str(tmp_path / "r.yaml"), given)}
 
 
 def test_facts_are_not_taken_for_the_author_s_words():

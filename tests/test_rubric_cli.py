@@ -71,14 +71,19 @@ def test_lint_says_where_and_fails(home):
     assert (finding["code"], finding["line"]) == ("question", line)
 
 
-def test_lint_takes_the_facts_of_a_tree(home):
-    edit(home / "my/rubric.yaml", "when: background is defined", "when: background == 'purple'")
+def test_lint_takes_facts_from_a_tree_or_from_prompts(home):
+    edit(home / "my/rubric.yaml", "when: background is defined", "when: background == 'grey'")
 
-    assert "never" in run("lint", "my/rubric.yaml", "--tree", "shapes", code=1).output
-    assert (
-        "unknown tree 'shape' (did you mean 'shapes'?)"
-        in run("lint", "my/rubric.yaml", "--tree", "shape", code=1).output
-    )
+    assert "never" in run("lint", "my/rubric.yaml", code=1).output
+    assert "nothing to find fault with" in run("lint", "my/rubric.yaml", "--on", "shapes").output
+    assert "never" in run("lint", "my/rubric.yaml", "--on", "prompts.jsonl", code=1).output
+
+
+def test_lint_says_where_there_are_no_facts(home):
+    (home / "plain.txt").write_text("a red circle\n")
+
+    assert "did you mean 'shapes'?" in run("lint", "my/rubric.yaml", "--on", "shape", code=1).output
+    assert "none of its prompts has facts" in run("lint", "my/rubric.yaml", "--on", "plain.txt", code=1).output
 
 
 def test_show_prints_what_a_judge_gets(home):
