@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from base_model import linear
 from base_model.transformer import LensTransformer
-from benchmarks import full_size, transformer
+from benchmarks import full_size, rubrics, transformer
 from benchmarks.flops import forward_flops
 from benchmarks.random_lens import random_inputs, random_model
 
@@ -66,3 +66,12 @@ def test_a_forward_of_the_released_size_at_1024_is_about_17_tflop():
         model = LensTransformer()
     assert forward_flops(model, 4096, (35,)) == pytest.approx(16.265e12, rel=1e-4)
     assert forward_flops(model, 4096, (256,)) == pytest.approx(17.411e12, rel=1e-4)
+
+
+def test_the_benchmark_of_rubrics_prints_and_writes_its_table(tmp_path, capsys, few_threads):
+    file = tmp_path / "rows.json"
+    rubrics.main(quick=True, json=file)
+    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
+    assert {"judge messages", "criteria of prompts", "lists doubled 60 times, refused"} <= rows.keys()
+    assert all(row["seconds"] > 0 for row in rows.values())
+    assert "judge messages" in capsys.readouterr().out
