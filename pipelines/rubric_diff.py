@@ -242,9 +242,7 @@ def print_difference(found: Difference, console: Console) -> None:
     if (more := len(found.turned) - MOST_SHOWN) > 0:
         console.print(f"... and {more} more verdicts; --json has them all")
     if found.reward_a is None or found.reward_b is None:
-        console.print(
-            "No picture has a reward under both: some of B's criteria were never judged on them."
-        )
+        console.print("No picture has a reward under both: some of B's criteria were never judged on them.")
         return
     turned = f"; of {found.orders} pairs of one prompt, {found.orders_turned} change places" if found.orders else ""
     console.print(
