@@ -219,8 +219,8 @@ def _stored(store: VerdictStore, image: str, judge: str, prompt: Prompt, rubric:
 def table(found: Difference) -> Table:
     """Criterion by criterion."""
     rows = Table(title="Criteria", title_justify="left")
-    rows.add_column("criterion")
-    for column in ("yes in A", "yes in B", "yes to no", "no to yes", "not judged"):
+    rows.add_column("criterion", no_wrap=True)
+    for column in ("A: yes", "B: yes", "yes to no", "no to yes", "unjudged"):
         rows.add_column(column, justify="right")
     for change in found.criteria:
         a, b = _share(change.yes_a, change.pictures_a), _share(change.yes_b, change.pictures_b)
@@ -242,7 +242,7 @@ def print_difference(found: Difference, console: Console) -> None:
     if (more := len(found.turned) - MOST_SHOWN) > 0:
         console.print(f"... and {more} more verdicts; --json has them all")
     if found.reward_a is None or found.reward_b is None:
-        console.print("No picture has a reward under both: B's new criteria were never judged on them.")
+        console.print("No picture has a reward under both: some of B's criteria were never judged on them.")
         return
     turned = f"; of {found.orders} pairs of one prompt, {found.orders_turned} change places" if found.orders else ""
     console.print(

@@ -130,9 +130,7 @@ class _Linter:
         without = sorted(name for name, values in self._file.facts.items() if not values)
         if without and not self._given:
             message = f"{', '.join(without)}: no values to try the criteria on"
-            fix = (
-                f"give examples, as in `facts: {{{without[0]}: [some, values]}}`, or lint with the tree they come from"
-            )
+            fix = f"give examples, as in `facts: {{{without[0]}: [some, values]}}`, or name their tree with --on"
             yield self._finding(Fault("no-values", message, fix), self._lines.get(("facts",), 1))
             return
         trial = Trial(self._file, self._broken)
