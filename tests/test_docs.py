@@ -25,8 +25,8 @@ from lens_rl.models import EMBEDDED
 from lens_rl.shapes.render import render
 from lens_rl.shapes.scene import Scene, Thing
 from pipelines.cli import app
-from tests.e2e.runs import finished_run
 from pipelines.rubric import new
+from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
