@@ -5,7 +5,7 @@ answer came but cannot be used; `RubricJudge` does all of that for every backend
 retried here, by the client that meets them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
@@ -112,6 +112,10 @@ class Backend(Protocol):
         what no later question will survive either, such as a rejected key.
         """
         ...
+
+    def request(self, picture: Any, questions: Sequence[Question]) -> Mapping[str, Any] | None:
+        """The body that `answer` sends for them, as JSON holds it, for people to see; None where nothing is sent."""
+        return None
 
     def worst_case(self, picture: Any, questions: Sequence[Question]) -> Usage:
         """More than that request can take, its retries included: what a budget must have left before it is sent."""

@@ -60,6 +60,26 @@ class OpenAIChatBackend(Backend):
         (question,) = questions
         return await self._ask(picture, question)
 
+    def request(self, picture: str, questions: Sequence[Question]) -> dict[str, Any]:
+        (question,) = questions
+        return {
+            "model": self._model,
+            "messages": [
+                {"role": "system", "content": question.system},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "image_url", "image_url": {"url": picture}},
+                        {"type": "text", "text": question.user},
+                    ],
+                },
+            ],
+            "temperature": 0.0,
+            "max_tokens": MAX_TOKENS,
+            "logprobs": True,
+            "top_logprobs": 20,
+        }
+
     def worst_case(self, picture: str, questions: Sequence[Question]) -> Usage:
         characters = sum(len(question.system) + len(question.user) for question in questions)
         # No tokenizer makes more tokens than bytes of text; a picture's price depends on the model: see the profile.
@@ -71,25 +91,8 @@ class OpenAIChatBackend(Backend):
         await self._client.close()
 
     async def _ask(self, picture: str, question: Question) -> Reply:
-        messages: list[Any] = [
-            {"role": "system", "content": question.system},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image_url", "image_url": {"url": picture}},
-                    {"type": "text", "text": question.user},
-                ],
-            },
-        ]
         try:
-            reply = await self._client.chat.completions.create(
-                model=self._model,
-                messages=messages,
-                temperature=0.0,
-                max_tokens=MAX_TOKENS,
-                logprobs=True,
-                top_logprobs=20,
-            )
+            reply = await self._client.chat.completions.create(**self.request(picture, [question]))
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise JudgeProblem(f"judge.api_key_env: the endpoint rejected the key ({error.status_code})") from error
         except openai.NotFoundError as error:
