@@ -43,7 +43,7 @@ def estimate(statistic: Statistic, sums_I: np.ndarray, *, seed: int = 0) -> Esti
     flat_I = sums_I.reshape(images, -1).astype(float)
     generator, draws = np.random.default_rng(seed), []
     for _ in range(0, RESAMPLES, CHUNK):
-        weights_RI = generator.multinomial(images, np.full(images, 1 / images), size=CHUNK)
+        weights_RI = _resampling_weights(generator, images)
         draws.append(statistic((weights_RI @ flat_I).reshape(CHUNK, *sums_I.shape[1:])))
     values_R = np.concatenate(draws)
     defined_R = values_R[~np.isnan(values_R)]
@@ -130,6 +130,12 @@ def correlation_within(image_M: np.ndarray, value_M: np.ndarray, expected_M: np.
     sums_I3 = sums_by_image(image_M, np.stack([residual_M, residual_M**2, np.ones(len(residual_M))], axis=1))
     total_I, squares_I, count_I = sums_I3.T
     return np.stack([total_I**2 - squares_I, (count_I - 1) * squares_I], axis=1)
+
+
+def _resampling_weights(generator: np.random.Generator, images: int) -> np.ndarray:
+    """How often each image comes up in each of a chunk of resamples."""
+    drawn_RI = generator.integers(0, images, (CHUNK, images)) + images * np.arange(CHUNK)[:, None]
+    return np.bincount(drawn_RI.ravel(), minlength=CHUNK * images).reshape(CHUNK, images).astype(float)
 
 
 def _divided(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
