@@ -19,18 +19,19 @@ from lens_rl import checkpoint, report
 from lens_rl.evaluation import Scores, compare
 from lens_rl.guards import best_step
 from lens_rl.judges import open_backend
-from lens_rl.judges.backend import JudgeProblem
+from lens_rl.judges.backend import Backend, JudgeProblem
 from lens_rl.judges.judge import RubricJudge, refuse_unreadable
 from lens_rl.judges.store import VerdictStore
 from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
-from lens_rl.recipe import RlRecipe
+from lens_rl.recipe import Judge, RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
 from lens_rl.trainer import train
+from lens_rl.watch import Watch
 from rubrics.rubric import Rubric
 
 
@@ -76,6 +77,7 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
         lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
+        lambda: recipe.held_out_judge and open_second(recipe, open_backend(recipe.judge), prompts),
         lambda: refuse_uncached(recipe, prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
     ):
@@ -97,6 +99,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     backend = open_backend(recipe.judge)
     prompts = [*splits.train, *splits.validation, *splits.test]
     refuse_unreadable(backend, prompts)
+    second = open_second(recipe, backend, prompts)
     refuse_uncached(recipe, prompts)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -109,10 +112,16 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     check_sizes(recipe, generator.size_multiple)
     if recipe.gradient_checkpointing:
         cast(Any, generator.trainable).enable_gradient_checkpointing()
-    judge = RubricJudge(
-        backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
-    )
-    try:
+
+    def ask(backend: Backend, section: Judge) -> RubricJudge:
+        store = VerdictStore(folder.path / "verdicts-rank0.sqlite")
+        return RubricJudge(backend, rubric, store, concurrency=section.concurrency)
+
+    with contextlib.ExitStack() as closing:
+        judge = closing.enter_context(contextlib.closing(ask(backend, recipe.judge)))
+        held_out = None
+        if second and recipe.held_out_judge:
+            held_out = closing.enter_context(contextlib.closing(ask(second, recipe.held_out_judge)))
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,
@@ -140,14 +149,30 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             splits=splits,
             prompts=PromptStream(splits.train, per_step=recipe.prompts.per_step, seed=recipe.seed),
             judge=judge,
+            watch=Watch(judge, held_out, recipe.held_out_judge, seed=recipe.seed),
             rewards=rewards,
             features=FeatureBank(generator),
             interrupts=interrupts,
             watcher=watcher,
         )
         accelerator.end_training()
-    finally:
-        judge.close()
+
+
+def open_second(recipe: RlRecipe, first: Backend, prompts: Sequence[Prompt]) -> Backend | None:
+    """The backend of the held-out judge, if there is one. Raises for one that cannot watch this judge."""
+    if recipe.held_out_judge is None:
+        return None
+    try:
+        second = open_backend(recipe.held_out_judge)
+        refuse_unreadable(second, prompts)
+    except (RecipeProblem, JudgeProblem) as problem:
+        raise type(problem)(f"held_out_judge, read for judge here: {problem}") from problem
+    if second.identity == first.identity:
+        raise RecipeProblem(
+            f"held_out_judge: it is {second.identity}, as the judge itself: a judge always agrees with itself, so name "
+            "another model"
+        )
+    return second
 
 
 def _stored_dtype(recipe: RlRecipe) -> torch.dtype:

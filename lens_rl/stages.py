@@ -28,9 +28,9 @@ from lens_rl.prompts import PromptSplits, PromptStream
 from lens_rl.recipe import RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank, Order, diversity, plan, roll_out
+from lens_rl.watch import Judged, Watch
 
 Pending = tuple[Order, Sample, "Future[tuple[Verdict, ...]]"]
-Judged = tuple[Order, Sample, tuple[Verdict, ...]]
 
 
 class Clock:
@@ -77,6 +77,8 @@ class Watcher:
 
     def stage(self, text: str) -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
 
 @dataclass
 class Run:
@@ -91,6 +93,7 @@ class Run:
     splits: PromptSplits
     prompts: PromptStream
     judge: RubricJudge
+    watch: Watch
     rewards: WeightedRewards
     features: FeatureBank
     interrupts: Interrupts
@@ -133,6 +136,7 @@ class Run:
             size_mode=rollout.size_mode,
             seed=seed_of(self.recipe.seed, "rollout", step),
         )
+        self.watch.choose(orders, step)
         return roll_out(
             self.generator,
             self.features,
@@ -144,6 +148,7 @@ class Run:
 
     def ask(self, order: Order, sample: Sample) -> "Future[tuple[Verdict, ...]]":
         """Hand a picture to the judge, who works while the next ones are made."""
+        self.watch.ask(order, sample)
         return self.judge.submit(order.prompt, sample.image)
 
     def collect(self, pending: Sequence[Pending]) -> list[Judged]:
@@ -163,6 +168,7 @@ class Run:
             "judge/tokens": sum(verdict.tokens for verdict in verdicts),
             "guard/diversity": diversity((order, sample) for order, sample, _ in judged),
         }
+        self.row |= self.watch.compare(judged, self.history)
         if share > self.recipe.judge.max_error_share:
             raise JudgeProblem(
                 f"{errors} of {len(verdicts)} verdicts of step {self.row['step']} are errors, more than "
@@ -258,6 +264,10 @@ class Run:
             "validation/errors": scores.errors,
         }
         self.row |= {f"validation/{kind}": yes / valid for kind, (yes, valid) in scores.by_kind.items()}
+        columns, passed = self.watch.show_canaries([(order.prompt, one.image) for order, one, _ in scores.made], step)
+        self.row |= columns
+        for line in passed:
+            self.watcher.warn(line)
 
     def scores(self, prompts: Sequence[Prompt], split: str, images_per_prompt: int, role: Any = "ema") -> Scores:
         """What a role's weights get on held-out prompts."""
