@@ -18,15 +18,14 @@ from lens_core.runs import RunFolder, write_whole
 from lens_rl import checkpoint, report
 from lens_rl.evaluation import Scores, compare
 from lens_rl.guards import best_step
-from lens_rl.judges import open_backend
+from lens_rl.judges import open_backend, open_judge
 from lens_rl.judges.backend import Backend, JudgeProblem
-from lens_rl.judges.judge import RubricJudge, refuse_unreadable
-from lens_rl.judges.store import VerdictStore
+from lens_rl.judges.judge import refuse_unreadable
 from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
-from lens_rl.recipe import Judge, RlRecipe
+from lens_rl.recipe import RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
@@ -112,16 +111,13 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     check_sizes(recipe, generator.size_multiple)
     if recipe.gradient_checkpointing:
         cast(Any, generator.trainable).enable_gradient_checkpointing()
-
-    def ask(backend: Backend, section: Judge) -> RubricJudge:
-        store = VerdictStore(folder.path / "verdicts-rank0.sqlite")
-        return RubricJudge(backend, rubric, store, concurrency=section.concurrency)
-
+    store = folder.path / "verdicts-rank0.sqlite"
     with contextlib.ExitStack() as closing:
-        judge = closing.enter_context(contextlib.closing(ask(backend, recipe.judge)))
+        judge = closing.enter_context(contextlib.closing(open_judge(recipe.judge, backend, rubric, store)))
         held_out = None
         if second and recipe.held_out_judge:
-            held_out = closing.enter_context(contextlib.closing(ask(second, recipe.held_out_judge)))
+            held_out = open_judge(recipe.held_out_judge, second, rubric, store)
+            closing.enter_context(contextlib.closing(held_out))
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,

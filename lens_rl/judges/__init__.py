@@ -1,6 +1,7 @@
 """Asking a judge whether a criterion holds on an image, and keeping what it said."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_core.doors import PREFIX, own_class
@@ -8,7 +9,9 @@ from lens_core.recipes import RecipeProblem, nearest
 from lens_rl.judges.backend import Backend
 
 if TYPE_CHECKING:
+    from lens_rl.judges.judge import RubricJudge
     from lens_rl.recipe import Judge
+    from rubrics.rubric import Rubric
 
 
 def _shapes(_: "Judge") -> Backend:
@@ -42,3 +45,11 @@ def open_backend(judge: "Judge") -> Backend:
             f"there are: {', '.join(BACKENDS)}, or `python: path/to/file.py:Class`"
         )
     return BACKENDS[judge.backend](judge)
+
+
+def open_judge(judge: "Judge", backend: Backend, rubric: "Rubric", store: Path) -> "RubricJudge":
+    """The rubric judge of a recipe's section around its backend, keeping what it says in the file `store`."""
+    from lens_rl.judges.judge import RubricJudge
+    from lens_rl.judges.store import VerdictStore
+
+    return RubricJudge(backend, rubric, VerdictStore(store), concurrency=judge.concurrency)
