@@ -81,7 +81,7 @@ def compare(a: Examination, b: Examination) -> Comparison:
     both = _joined(a.verdicts, b.verdicts, ("_a", "_b"))
     probed = max((table["image"].nunique() for one in (a, b) for table in one.probes.values()), default=0)
     return Comparison(
-        pictures=a.verdicts["image"].nunique(),
+        pictures=both["image"].nunique(),
         probed=probed,
         by_kind=_by_kind(_agreement, both),
         a=conduct(a, _calibration(both["image"], both["p_a"], both["value_b"])),
