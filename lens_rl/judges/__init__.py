@@ -1,14 +1,18 @@
 """Asking a judge whether a criterion holds on an image, and keeping what it said."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lens_core.doors import PREFIX, own_class
 from lens_core.recipes import RecipeProblem, nearest
 from lens_rl.judges.backend import Backend
+from lens_rl.judges.judge import RubricJudge
+from lens_rl.judges.store import VerdictStore
 
 if TYPE_CHECKING:
     from lens_rl.recipe import Judge
+    from rubrics.rubric import Rubric
 
 
 def _shapes(_: "Judge") -> Backend:
@@ -29,7 +33,17 @@ def _openai_chat(judge: "Judge") -> Backend:
     )
 
 
-BACKENDS: dict[str, Callable[["Judge"], Backend]] = {"shapes": _shapes, "openai_chat": _openai_chat}
+def _replay(judge: "Judge") -> Backend:
+    from lens_rl.judges.replay import ReplayBackend
+
+    return ReplayBackend(judge.answers_from, judge.model)
+
+
+BACKENDS: dict[str, Callable[["Judge"], Backend]] = {
+    "shapes": _shapes,
+    "openai_chat": _openai_chat,
+    "replay": _replay,
+}
 
 
 def open_backend(judge: "Judge") -> Backend:
@@ -42,3 +56,16 @@ def open_backend(judge: "Judge") -> Backend:
             f"there are: {', '.join(BACKENDS)}, or `python: path/to/file.py:Class`"
         )
     return BACKENDS[judge.backend](judge)
+
+
+def open_judge(judge: "Judge", backend: Backend, rubric: "Rubric", store: Path) -> RubricJudge:
+    """A recipe's judge over a verdict store. Raises RecipeProblem or RunProblem with the field or file to change."""
+    return RubricJudge(
+        backend,
+        rubric,
+        VerdictStore(store),
+        concurrency=judge.concurrency,
+        max_error_share=judge.max_error_share,
+        budget_usd=judge.budget_usd,
+        price=judge.price,
+    )
