@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -20,7 +22,8 @@ from lens_rl.evaluation import Scores, compare
 from lens_rl.guards import best_step
 from lens_rl.judges import open_backend, open_judge
 from lens_rl.judges.backend import Backend, JudgeProblem
-from lens_rl.judges.judge import refuse_unreadable
+from lens_rl.judges.judge import RubricJudge, refuse_unreadable
+from lens_rl.judges.prices import refuse_unpriced
 from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
@@ -32,6 +35,13 @@ from lens_rl.stages import Interrupts, Run, Watcher
 from lens_rl.trainer import train
 from lens_rl.watch import Watch
 from rubrics.rubric import Rubric
+
+MAY_CHANGE = tuple(
+    f"{section}.{field}"
+    for section in ("judge", "held_out_judge")
+    for field in ("base_url", "api_key_env", "concurrency", "timeout_seconds", "max_error_share", "budget_usd", "price")
+)
+"""Fields that a stopped run may be started again with another value of: no stored verdict depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ def run_job(recipe: RlRecipe, path: Path, watcher: Watcher | None = None) -> Out
     """
     finished = path / "summary.json"
     with RunFolder(path) as folder, Interrupts() as interrupts:
-        folder.keep_config(dump_recipe(recipe))
+        folder.keep_config(dump_recipe(recipe), may_change=MAY_CHANGE)
         if finished.exists():
             return Outcome("finished before", json.loads(finished.read_text()))
         with open_run(recipe, folder, interrupts, watcher or Watcher()) as run:
@@ -75,7 +85,7 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     for check in (
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
-        lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
+        lambda: check_judge(recipe, open_backend(recipe.judge), prompts),
         lambda: recipe.held_out_judge and open_second(recipe, open_backend(recipe.judge), prompts),
         lambda: refuse_uncached(recipe, prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
@@ -97,7 +107,7 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
     prompts = [*splits.train, *splits.validation, *splits.test]
-    refuse_unreadable(backend, prompts)
+    check_judge(recipe, backend, prompts)
     second = open_second(recipe, backend, prompts)
     refuse_uncached(recipe, prompts)
     if recipe.threads:
@@ -118,6 +128,8 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         if second and recipe.held_out_judge:
             held_out = open_judge(recipe.held_out_judge, second, rubric, store)
             closing.enter_context(contextlib.closing(held_out))
+            rehearse(recipe, held_out, splits.train, share=recipe.held_out_judge.share)
+        rehearse(recipe, judge, splits.train)
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,
@@ -161,6 +173,7 @@ def open_second(recipe: RlRecipe, first: Backend, prompts: Sequence[Prompt]) -> 
     try:
         second = open_backend(recipe.held_out_judge)
         refuse_unreadable(second, prompts)
+        refuse_unpriced(second.model, recipe.held_out_judge.price, recipe.held_out_judge.budget_usd)
     except (RecipeProblem, JudgeProblem) as problem:
         raise type(problem)(f"held_out_judge, read for judge here: {problem}") from problem
     if second.identity == first.identity:
@@ -187,6 +200,24 @@ def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
         )
 
 
+def check_judge(recipe: RlRecipe, backend: Backend, prompts: Sequence[Prompt]) -> None:
+    """Refuse criteria that the judge cannot read, and a budget that nobody could keep."""
+    refuse_unreadable(backend, prompts)
+    refuse_unpriced(backend.model, recipe.judge.price, recipe.judge.budget_usd)
+
+
+def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt], *, share: float = 1.0) -> None:
+    """One question about a grey picture of the largest size, before there are pictures to judge.
+
+    `share` is that of a step's pictures that the judge will see.
+    """
+    criteria = sum(len(prompt.criteria) for prompt in prompts) / len(prompts)
+    images = recipe.prompts.per_step * recipe.rollout.images_per_prompt
+    height, width = max(recipe.rollout.sizes, key=math.prod)
+    grey = np.full((height, width, 3), 128, np.uint8)
+    judge.rehearse(prompts[0], grey, verdicts=math.ceil(share * images * criteria))
+
+
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:
     """Refuse sizes that the generator cannot take."""
     for height, width in recipe.rollout.sizes:
@@ -200,6 +231,7 @@ def check_sizes(recipe: RlRecipe, multiple: int) -> None:
 
 def _close(run: Run, reason: str) -> dict[str, Any]:
     """Test the start and the best checkpoint once, on the same prompts and seeds."""
+    run.judge.step = None
     best = best_step(run.history)
     checkpoint.load_roles(run.folder, best, run.policy)
     run.watcher.stage("testing")

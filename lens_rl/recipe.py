@@ -12,6 +12,7 @@ RECIPES = Path(__file__).parent / "recipes"
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Dollars = Annotated[float, Field(ge=0.0)]
 Side = Annotated[int, Field(ge=1)]
 
 
@@ -46,6 +47,17 @@ class RubricChoice(Strict):
     """Name of a rubric in `rubrics/`, or the path of a YAML file."""
 
 
+class Price(Strict):
+    """US dollars per million tokens."""
+
+    input: Dollars
+    output: Dollars
+    cached: Dollars | None = None
+    """Input that the provider's cache held; None: as `input`."""
+    cache_write: Dollars | None = None
+    """Input that was written to its cache; None: as `input`."""
+
+
 class Judge(Strict):
     """Who decides. Swapping the judge is these three lines: backend, base_url, model."""
 
@@ -60,7 +72,13 @@ class Judge(Strict):
     longest_side: Count = 1024
     """Pictures are made smaller than this before they are uploaded."""
     max_error_share: Share = 0.1
-    """The run stops when more than this share of a step's verdicts are errors."""
+    """The run pauses when more than this share of a step's verdicts are errors."""
+    budget_usd: Positive | None = None
+    """The most that this judge may cost over the whole run, restarts included; None: no limit."""
+    price: Price | None = None
+    """What the model costs, where `lens_rl/judges/prices.yaml` does not know it or your contract differs."""
+    answers_from: str | None = None
+    """Verdict store that the backend `replay` answers from."""
 
 
 class HeldOutJudge(Judge):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lens_core.records import Criterion, Prompt
 from lens_rl.judges.backend import JudgeProblem, Question
-from lens_rl.judges.judge import RubricJudge
+from lens_rl.judges.judge import ATTEMPTS, RubricJudge
 from lens_rl.judges.openai_chat import OpenAIChatBackend
 from lens_rl.judges.store import VerdictStore
 from rubrics.rubric import Rubric
@@ -153,7 +153,7 @@ def test_nothing_stored_is_asked_again(monkeypatch, tmp_path):
         return completion("1") if "Statement 0" in text or "Statement 2" in text else completion("?")
 
     first, asked = judged(half)
-    assert [verdict.value for verdict in first] == [1, None, 1, None] and asked == 2 + 2 * 2
+    assert [verdict.value for verdict in first] == [1, None, 1, None] and asked == 2 + 2 * ATTEMPTS
     second, asked = judged(lambda *_: completion("0"))
     assert [verdict.value for verdict in second] == [1, 0, 1, 0] and asked == 2
     assert [verdict.cached for verdict in second] == [True, False, True, False]

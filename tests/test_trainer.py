@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_spoils_no_checkpoint(tmp_path, start):
 
 def test_a_failing_judge_stops_the_run_and_is_no_zero(tmp_path, start):
     config = recipe(start, judge(tmp_path, BROKEN, "Broken"))
-    with pytest.raises(JudgeProblem, match=r"verdicts of step 1 are errors, more than judge.max_error_share 0.1"):
+    with pytest.raises(JudgeProblem, match=r"validation pictures are errors so far \(\d+ error\), more than"):
         run_job(config, tmp_path / "run")
     tolerant = recipe(start, judge(tmp_path, BROKEN, "Broken"), "judge.max_error_share=0.9", "steps=2")
     summary = run_job(tolerant, tmp_path / "tolerant").summary

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from lens_core.doors import PREFIX, own_class
 from lens_core.recipes import RecipeProblem, nearest
 from lens_rl.judges.backend import Backend
+from lens_rl.judges.judge import RubricJudge
+from lens_rl.judges.store import VerdictStore
 
 if TYPE_CHECKING:
-    from lens_rl.judges.judge import RubricJudge
     from lens_rl.recipe import Judge
     from rubrics.rubric import Rubric
 
@@ -32,7 +33,17 @@ def _openai_chat(judge: "Judge") -> Backend:
     )
 
 
-BACKENDS: dict[str, Callable[["Judge"], Backend]] = {"shapes": _shapes, "openai_chat": _openai_chat}
+def _replay(judge: "Judge") -> Backend:
+    from lens_rl.judges.replay import ReplayBackend
+
+    return ReplayBackend(judge.answers_from, judge.model)
+
+
+BACKENDS: dict[str, Callable[["Judge"], Backend]] = {
+    "shapes": _shapes,
+    "openai_chat": _openai_chat,
+    "replay": _replay,
+}
 
 
 def open_backend(judge: "Judge") -> Backend:
@@ -47,9 +58,14 @@ def open_backend(judge: "Judge") -> Backend:
     return BACKENDS[judge.backend](judge)
 
 
-def open_judge(judge: "Judge", backend: Backend, rubric: "Rubric", store: Path) -> "RubricJudge":
-    """The rubric judge of a recipe's section around its backend, keeping what it says in the file `store`."""
-    from lens_rl.judges.judge import RubricJudge
-    from lens_rl.judges.store import VerdictStore
-
-    return RubricJudge(backend, rubric, VerdictStore(store), concurrency=judge.concurrency)
+def open_judge(judge: "Judge", backend: Backend, rubric: "Rubric", store: Path) -> RubricJudge:
+    """A recipe's judge over a verdict store. Raises RecipeProblem or RunProblem with the field or file to change."""
+    return RubricJudge(
+        backend,
+        rubric,
+        VerdictStore(store),
+        concurrency=judge.concurrency,
+        max_error_share=judge.max_error_share,
+        budget_usd=judge.budget_usd,
+        price=judge.price,
+    )

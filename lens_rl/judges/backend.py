@@ -15,6 +15,10 @@ from lens_core.records import Criterion
 from lens_core.runs import RunProblem
 
 Status = Literal["ok", "refusal", "invalid", "timeout", "error"]
+"""How an answer ended. The judge asks again after "refusal" and "invalid", where a reply came that cannot be used (no
+label, broken JSON, wrong names, an error object behind HTTP 200). "timeout" and "error" are what the transport's own
+retries left; they are not asked again before the run is started again, so that retries never multiply.
+"""
 
 
 class JudgeProblem(RunProblem):
@@ -44,7 +48,9 @@ class Answer:
 class Usage:
     """What was sent and counted: HTTP requests, tries that failed included, and tokens by what they are priced at.
 
-    `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs.
+    `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs. `unreported` are
+    those of the requests that may be charged although no reply told what they took: stalled past the deadline, cut
+    off, or answered with a body that cannot be read. The ledger charges each at its worst case.
     """
 
     requests: int = 0
@@ -52,6 +58,7 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     output_tokens: int = 0
+    unreported: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
@@ -118,7 +125,10 @@ class Backend(Protocol):
         return None
 
     def worst_case(self, picture: Any, questions: Sequence[Question]) -> Usage:
-        """More than that request can take, its retries included: what a budget must have left before it is sent."""
+        """The most that request can take, all its tries together: what a budget must have left before it is sent.
+
+        `requests` is the number of tries; the tokens are those of a single try times that.
+        """
         return Usage()
 
     async def close(self) -> None:

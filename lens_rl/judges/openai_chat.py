@@ -83,9 +83,9 @@ class OpenAIChatBackend(Backend):
     def worst_case(self, picture: str, questions: Sequence[Question]) -> Usage:
         characters = sum(len(question.system) + len(question.user) for question in questions)
         # No tokenizer makes more tokens than bytes of text; a picture's price depends on the model: see the profile.
-        return Usage(
-            1 + TRANSPORT_RETRIES, input_tokens=4 * characters + WORST_PICTURE_TOKENS, output_tokens=MAX_TOKENS
-        )
+        tries = 1 + TRANSPORT_RETRIES
+        tokens = 4 * characters + WORST_PICTURE_TOKENS
+        return Usage(tries, input_tokens=tries * tokens, output_tokens=tries * MAX_TOKENS)
 
     async def close(self) -> None:
         await self._client.close()

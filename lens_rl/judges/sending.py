@@ -1,0 +1,72 @@
+"""One request on its way: a free slot, a row in the ledger, the reply and what it took."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lens_core.runs import RunProblem
+from lens_rl.judges.backend import Backend, JudgeProblem, Question, Reply, Usage
+from lens_rl.judges.ledger import Ledger
+from lens_rl.judges.store import Settled, VerdictStore
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A reply, its seconds, and its settled row of the ledger, None where the judge is free."""
+
+    reply: Reply
+    latency: float
+    settled: Settled | None
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None where the price is unknown."""
+        return self.settled.cost if self.settled else 0.0
+
+
+class Sender:
+    """At most `concurrency` requests at once. After a problem that no later request can survive, none goes out."""
+
+    def __init__(self, backend: Backend, store: VerdictStore, ledger: Ledger | None, *, concurrency: int):
+        self._backend, self._store, self._ledger = backend, store, ledger
+        self._slots = asyncio.Semaphore(concurrency)
+        self._problem: RunProblem | None = None
+
+    async def send(self, picture: Any, questions: Sequence[Question], step: int | None) -> Sent:
+        """One request. What `Sent.settled` holds is still to be stored, together with the verdicts."""
+        async with self._slots:
+            if self._problem is not None:
+                raise self._problem
+            try:
+                sent = await self._send(picture, questions, step)
+                if len(sent.reply.answers) != len(questions):
+                    raise JudgeProblem(
+                        f"judge.backend {self._backend.identity!r} gave {len(sent.reply.answers)} answers to "
+                        f"{len(questions)} questions: `answer` must return one for each, in their order"
+                    )
+                return sent
+            except RunProblem as problem:
+                self._problem = problem
+                raise
+
+    async def _send(self, picture: Any, questions: Sequence[Question], step: int | None) -> Sent:
+        if self._ledger is None:
+            started = time.perf_counter()
+            return Sent(await self._backend.answer(picture, questions), time.perf_counter() - started, None)
+        worst = self._backend.worst_case(picture, questions)
+        entry = await self._ledger.open(worst, step=step, questions=len(questions))
+        started = time.perf_counter()
+        try:
+            reply = await self._backend.answer(picture, questions)
+        except JudgeProblem:
+            # Turned away (a bad key, no such model, no quota left): nothing was answered and nothing is charged.
+            self._store.settle(self._ledger.close(entry, "error", Usage(requests=1), time.perf_counter() - started))
+            raise
+        except BaseException:
+            self._store.settle(self._ledger.lose(entry, time.perf_counter() - started))
+            raise
+        latency = time.perf_counter() - started
+        status = next((answer.status for answer in reply.answers if answer.status != "ok"), "ok")
+        return Sent(reply, latency, self._ledger.close(entry, status, reply.usage, latency))
