@@ -180,12 +180,10 @@ def check_judge(recipe: RlRecipe, backend: Backend, prompts: Sequence[Prompt]) -
 
 
 def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt]) -> None:
-    """One question about a grey picture of the largest size, before there are pictures to judge."""
-    criteria = sum(len(prompt.criteria) for prompt in prompts) / len(prompts)
-    images = recipe.prompts.per_step * recipe.rollout.images_per_prompt
+    """Show the judge a grey picture of the largest size, before there are pictures to judge."""
     height, width = max(recipe.rollout.sizes, key=math.prod)
-    grey = np.full((height, width, 3), 128, np.uint8)
-    judge.rehearse(prompts[0], grey, verdicts=round(images * criteria))
+    images = recipe.prompts.per_step * recipe.rollout.images_per_prompt
+    judge.rehearse(prompts[0], np.full((height, width, 3), 128, np.uint8), images=images)
 
 
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:

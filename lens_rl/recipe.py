@@ -1,9 +1,10 @@
 """The configuration of one RL run. Defaults are the published recipe of Lens where it states one."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lens_core.recipes import Strict
 
@@ -58,19 +59,50 @@ class Price(Strict):
     """Input that was written to its cache; None: as `input`."""
 
 
-class Judge(Strict):
+class Endpoint(Strict):
+    """A language model and where it answers."""
+
+    base_url: str | None = None
+    """Of an OpenAI-compatible server, such as `http://127.0.0.1:8000/v1`; None is OpenAI itself."""
+    model: str | None = None
+    """The name that the endpoint serves it by, or a folder for a model in process; None: the profile's first."""
+    profile: str | None = None
+    """What is known of the model: a name in `lens_rl/judges/profiles/` or a path; None: the one that lists the model,
+    else `generic`."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself never enters a file."""
+    timeout_seconds: Positive = 60.0
+    """A try that takes longer is given up; the client makes the next one."""
+    reasoning_effort: str | None = None
+    """One of those that the profile lists; None: the profile's own."""
+
+    @field_validator("base_url")
+    @classmethod
+    def no_password(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/@?#]+(/[^@?#]*)?", url):
+            raise ValueError("write http://HOST:PORT/v1, without user, password or query; keys belong in api_key_env")
+        return url
+
+    @field_validator("api_key_env")
+    @classmethod
+    def a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("give the name of an environment variable that holds the key, never the key")
+        return name
+
+
+class Judge(Endpoint):
     """Who decides. Swapping the judge is these three lines: backend, base_url, model."""
 
     backend: str = "openai_chat"
     """One of the built-in backends, or `python: path/to/file.py:Class`."""
-    base_url: str | None = None
-    model: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; the key itself never enters a file."""
+    request: Literal["per_criterion", "per_image"] | None = None
+    """One request a criterion, as in the paper, or all criteria of a picture in one; None: the profile's choice."""
+    probabilities: bool | None = None
+    """True: refuse a judge that gives none; False: do not ask for them; None: where the judge has them."""
+    longest_side: Side | None = None
+    """Pictures are made smaller than this before they are sent; None: the profile's choice."""
     concurrency: Count = 64
-    timeout_seconds: Positive = 60.0
-    longest_side: Count = 1024
-    """Pictures are made smaller than this before they are uploaded."""
     max_error_share: Share = 0.1
     """The run pauses when more than this share of a step's verdicts are errors."""
     budget_usd: Positive | None = None

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lens_core.recipes import RecipeProblem
 from lens_core.records import Criterion, Prompt
 from lens_rl.judges.backend import JudgeProblem, Question
 from lens_rl.judges.judge import ATTEMPTS, RubricJudge
 from lens_rl.judges.openai_chat import OpenAIChatBackend
 from lens_rl.judges.store import VerdictStore
+from lens_rl.recipe import Judge
 from rubrics.rubric import Rubric
 from tests.chat_server import Reply, completion, serving
 
@@ -28,8 +30,8 @@ def question(text="There is a circle."):
 
 def backend(served, monkeypatch, **changes):
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    settings = {"model": "m", "base_url": served.url, "api_key_env": "JUDGE_KEY", "timeout": 5.0} | changes
-    return OpenAIChatBackend(**({"longest_side": 1024} | settings))
+    settings = {"model": "m", "base_url": served.url, "api_key_env": "JUDGE_KEY", "timeout_seconds": 5.0} | changes
+    return OpenAIChatBackend(Judge(**settings))
 
 
 def ask(served, monkeypatch, questions=1, **changes):
@@ -75,15 +77,15 @@ def test_the_picture_and_the_question_arrive_as_they_are(monkeypatch):
         (completion(None), "invalid"),
         (completion("1", {"1": 0.2, "0": 0.1, "I": 0.7}), "invalid"),
         (completion(None, refusal="I cannot look at this."), "refusal"),
-        (Reply({"error": {"message": "overloaded"}}), "error"),
-        (Reply({"choices": []}), "error"),
+        (Reply({"error": {"message": "overloaded"}}), "invalid"),
+        (Reply({"choices": []}), "invalid"),
         (Reply({"error": {"message": "bad request"}}, status=400), "error"),
         (Reply({"error": {"message": "down"}}, status=503, headers=SOON), "error"),
         (Reply(drop=True), "error"),
     ],
 )
 def test_what_is_no_verdict_is_an_error_and_never_a_zero(monkeypatch, reply, status):
-    monkeypatch.setattr("lens_rl.judges.openai_chat.TRANSPORT_RETRIES", 1)
+    monkeypatch.setattr("lens_rl.judges.client.TRANSPORT_RETRIES", 1)
     with serving(lambda *_: reply) as served:
         (answer,) = ask(served, monkeypatch)
     assert (answer.value, answer.status) == (None, status)
@@ -99,14 +101,14 @@ def test_a_busy_endpoint_is_waited_for(monkeypatch):
 
 
 def test_a_stall_is_a_timeout(monkeypatch):
-    monkeypatch.setattr("lens_rl.judges.openai_chat.TRANSPORT_RETRIES", 0)
+    monkeypatch.setattr("lens_rl.judges.client.TRANSPORT_RETRIES", 0)
 
     def slow(*_):
         time.sleep(0.6)
         return completion("1")
 
     with serving(slow) as served:
-        (answer,) = ask(served, monkeypatch, timeout=0.2)
+        (answer,) = ask(served, monkeypatch, timeout_seconds=0.2)
     assert (answer.value, answer.status) == (None, "timeout")
 
 
@@ -126,11 +128,10 @@ def test_what_no_later_question_survives_stops_the_run_and_names_the_field(monke
 
 def test_a_missing_key_or_model_is_named_before_any_request(monkeypatch):
     monkeypatch.delenv("JUDGE_KEY", raising=False)
-    common = {"timeout": 1.0, "longest_side": 64, "api_key_env": "JUDGE_KEY"}
     with pytest.raises(JudgeProblem, match="environment variable JUDGE_KEY is not set"):
-        OpenAIChatBackend(model="m", base_url=None, **common)
-    with pytest.raises(JudgeProblem, match=r"judge\.model is missing"):
-        OpenAIChatBackend(model=None, base_url="http://127.0.0.1:1/v1", **common)
+        OpenAIChatBackend(Judge(model="m", api_key_env="JUDGE_KEY"))
+    with pytest.raises(RecipeProblem, match=r"judge\.model is missing"):
+        OpenAIChatBackend(Judge(base_url="http://127.0.0.1:1/v1", api_key_env="JUDGE_KEY"))
 
 
 def test_nothing_stored_is_asked_again(monkeypatch, tmp_path):

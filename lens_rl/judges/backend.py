@@ -120,6 +120,14 @@ class Backend(Protocol):
         """
         ...
 
+    async def check(self, picture: Any, question: Question) -> Usage:
+        """One question asked before a run, where that can find out more than the constructor did; nothing is kept of it.
+
+        Raises JudgeProblem, with the recipe's field and the remedy, where the endpoint, its model or
+        what the capabilities promise is not there.
+        """
+        return Usage()
+
     def request(self, picture: Any, questions: Sequence[Question]) -> Mapping[str, Any] | None:
         """The body that `answer` sends for them, as JSON holds it, for people to see; None where nothing is sent."""
         return None
