@@ -28,15 +28,17 @@ from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
-from lens_rl.recipe import RlRecipe
+from lens_rl.recipe import Judge, RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
 from lens_rl.trainer import train
+from lens_rl.watch import Watch
 from rubrics.rubric import Rubric
 
 MAY_CHANGE = tuple(
-    f"judge.{field}"
+    f"{section}.{field}"
+    for section in ("judge", "held_out_judge")
     for field in ("base_url", "api_key_env", "concurrency", "timeout_seconds", "max_error_share", "budget_usd", "price")
 )
 """Fields that a stopped run may be started again with another value of: no stored verdict depends on them."""
@@ -83,7 +85,8 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     for check in (
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
-        lambda: check_judge(recipe, open_backend(recipe.judge), prompts),
+        lambda: check_judge(recipe.judge, open_backend(recipe.judge), prompts),
+        lambda: recipe.held_out_judge and open_second(recipe, open_backend(recipe.judge), prompts),
         lambda: refuse_uncached(recipe, prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
     ):
@@ -104,22 +107,29 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
     prompts = [*splits.train, *splits.validation, *splits.test]
-    check_judge(recipe, backend, prompts)
+    check_judge(recipe.judge, backend, prompts)
+    second = open_second(recipe, backend, prompts)
     refuse_uncached(recipe, prompts)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    accelerator = Accelerator(
-        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
-        log_with="tensorboard",
-        project_dir=folder.path,
-    )
-    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
-    check_sizes(recipe, generator.size_multiple)
-    if recipe.gradient_checkpointing:
-        cast(Any, generator.trainable).enable_gradient_checkpointing()
-    judge = open_judge(recipe.judge, backend, rubric, folder.path / "verdicts-rank0.sqlite")
-    try:
-        rehearse(recipe, judge, splits.train)
+    store = folder.path / "verdicts-rank0.sqlite"
+    with contextlib.ExitStack() as closing:
+        judge = closing.enter_context(contextlib.closing(open_judge(recipe.judge, backend, rubric, store)))
+        held_out = None
+        if second and recipe.held_out_judge:
+            held_out = open_judge(recipe.held_out_judge, second, rubric, store)
+            closing.enter_context(contextlib.closing(held_out))
+        for each in filter(None, (judge, held_out)):
+            rehearse(recipe, each, splits.train)
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        accelerator = Accelerator(
+            mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
+            log_with="tensorboard",
+            project_dir=folder.path,
+        )
+        generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
+        check_sizes(recipe, generator.size_multiple)
+        if recipe.gradient_checkpointing:
+            cast(Any, generator.trainable).enable_gradient_checkpointing()
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,
@@ -147,14 +157,30 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             splits=splits,
             prompts=PromptStream(splits.train, per_step=recipe.prompts.per_step, seed=recipe.seed),
             judge=judge,
+            watch=Watch(judge, held_out, recipe.held_out_judge, seed=recipe.seed),
             rewards=rewards,
             features=FeatureBank(generator),
             interrupts=interrupts,
             watcher=watcher,
         )
         accelerator.end_training()
-    finally:
-        judge.close()
+
+
+def open_second(recipe: RlRecipe, first: Backend, prompts: Sequence[Prompt]) -> Backend | None:
+    """The backend of the held-out judge, if there is one. Raises for one that cannot watch this judge."""
+    if recipe.held_out_judge is None:
+        return None
+    try:
+        second = open_backend(recipe.held_out_judge)
+        check_judge(recipe.held_out_judge, second, prompts)
+    except (RecipeProblem, JudgeProblem) as problem:
+        raise type(problem)(f"held_out_judge, read for judge here: {problem}") from problem
+    if second.identity == first.identity:
+        raise RecipeProblem(
+            f"held_out_judge: it is {second.identity}, as the judge itself: a judge always agrees with itself, so name "
+            "another model"
+        )
+    return second
 
 
 def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
@@ -173,10 +199,10 @@ def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def check_judge(recipe: RlRecipe, backend: Backend, prompts: Sequence[Prompt]) -> None:
+def check_judge(judge: Judge, backend: Backend, prompts: Sequence[Prompt]) -> None:
     """Refuse criteria that the judge cannot read, and a budget that nobody could keep."""
     refuse_unreadable(backend, prompts)
-    refuse_unpriced(backend.model, recipe.judge.price, recipe.judge.budget_usd)
+    refuse_unpriced(backend.model, judge.price, judge.budget_usd)
 
 
 def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt]) -> None:

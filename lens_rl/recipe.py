@@ -113,6 +113,13 @@ class Judge(Endpoint):
     """Verdict store that the backend `replay` answers from."""
 
 
+class HeldOutJudge(Judge):
+    """A second judge that watches the first one; what it says never enters the reward."""
+
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Of each step's pictures; at least one is shown to it."""
+
+
 class Rollout(Strict):
     """How the old policy makes pictures."""
 
@@ -195,6 +202,8 @@ class Guards(Strict):
     """Stop when |v| / |v_ref| leaves [1 / this, this]."""
     min_diversity: Share = 0.5
     """Stop when the pictures of a group spread less than this share of what the start spread."""
+    max_gap: Positive = 0.1
+    """Stop when the judge's reward has risen this much more than the held-out judge's on the same pictures."""
 
 
 class RlRecipe(Strict):
@@ -216,6 +225,8 @@ class RlRecipe(Strict):
     prompts: Prompts
     rubric: RubricChoice
     judge: Judge
+    held_out_judge: HeldOutJudge | None = None
+    """None: no second judge watches the run."""
     rollout: Rollout
     rewards: tuple[RewardChoice, ...] = (RewardChoice(),)
     nft: Nft = Nft()

@@ -27,9 +27,9 @@ from lens_rl.prompts import PromptSplits, PromptStream
 from lens_rl.recipe import RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank, Order, diversity, plan, roll_out
+from lens_rl.watch import Judged, Watch
 
 Pending = tuple[Order, Sample, "Future[tuple[Verdict, ...]]"]
-Judged = tuple[Order, Sample, tuple[Verdict, ...]]
 
 
 class Clock:
@@ -76,6 +76,8 @@ class Watcher:
 
     def stage(self, text: str) -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
 
 @dataclass
 class Run:
@@ -90,6 +92,7 @@ class Run:
     splits: PromptSplits
     prompts: PromptStream
     judge: RubricJudge
+    watch: Watch
     rewards: WeightedRewards
     features: FeatureBank
     interrupts: Interrupts
@@ -133,6 +136,7 @@ class Run:
             size_mode=rollout.size_mode,
             seed=seed_of(self.recipe.seed, "rollout", step),
         )
+        self.watch.choose(orders, step)
         return roll_out(
             self.generator,
             self.features,
@@ -144,6 +148,7 @@ class Run:
 
     def ask(self, order: Order, sample: Sample) -> "Future[tuple[Verdict, ...]]":
         """Hand a picture to the judge, who works while the next ones are made."""
+        self.watch.ask(order, sample)
         return self.judge.submit(order.prompt, sample.image)
 
     def collect(self, pending: Sequence[Pending]) -> list[Judged]:
@@ -152,12 +157,14 @@ class Run:
         Raises JudgeProblem when more verdicts are errors than the recipe allows, or the budget is spent.
         """
         try:
-            answered = self.judge.collect(
-                [(order.prompt, future) for order, _, future in pending], f"step {self.row['step']}"
-            )
+            return self._collect(pending)
         except RunProblem:
-            self._keep()  # this step has not touched the weights, and what the steps before it learned is kept
+            self._keep()  # this step has not touched the weights, so what the steps before it learned is kept
             raise
+
+    def _collect(self, pending: Sequence[Pending]) -> list[Judged]:
+        asked = [(order.prompt, future) for order, _, future in pending]
+        answered = self.judge.collect(asked, f"step {self.row['step']}")
         judged = [(order, sample, verdicts) for (order, sample, _), verdicts in zip(pending, answered, strict=True)]
         judged.sort(key=lambda item: (item[0].group, item[0].index))
         verdicts = [verdict for _, _, verdicts in judged for verdict in verdicts]
@@ -171,6 +178,7 @@ class Run:
         costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
         if len(costs) == len(verdicts):
             self.row["judge/cost_usd"] = sum(costs)
+        self.row |= self.watch.compare(judged, self.history)
         return judged
 
     def reward(self, judged: Sequence[Judged]) -> Tensor:
@@ -260,6 +268,10 @@ class Run:
             "validation/errors": scores.errors,
         }
         self.row |= {f"validation/{kind}": yes / valid for kind, (yes, valid) in scores.by_kind.items()}
+        columns, passed = self.watch.show_canaries([(order.prompt, one.image) for order, one, _ in scores.made], step)
+        self.row |= columns
+        for line in passed:
+            self.watcher.warn(line)
 
     def scores(self, prompts: Sequence[Prompt], split: str, images_per_prompt: int, role: Any = "ema") -> Scores:
         """What a role's weights get on held-out prompts."""

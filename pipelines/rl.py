@@ -35,6 +35,9 @@ class BarWatcher(Watcher):
     def stage(self, text: str) -> None:
         self._display.say(f"{text} ...")
 
+    def warn(self, text: str) -> None:
+        self._display.say(f"warning: {text}")
+
 
 def load(recipe: str, overrides: list[str]) -> RlRecipe:
     """A recipe by name or path, with overrides."""

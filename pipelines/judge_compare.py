@@ -1,0 +1,198 @@
+"""`lens-rl judge compare`: two judges on the same pictures, as numbers, a table and a page."""
+
+import math
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas
+from rich.console import Console
+from rich.table import Table
+
+from lens_core.progress import ProgressDisplay
+from lens_core.recipes import RecipeProblem, load_recipe
+from lens_rl.judges import open_backend, open_judge
+from lens_rl.judges.agreement import Estimate
+from lens_rl.judges.comparison import ALL, Comparison, Conduct, compare
+from lens_rl.judges.examination import Examination, Picture, examine, num_answers
+from lens_rl.judges.judge import RubricJudge, refuse_unreadable
+from lens_rl.judges.probes import Probe
+from lens_rl.recipe import Judge, RlRecipe
+from pipelines.judge_remake import remake_validation
+from pipelines.judge_sources import named_judge, pictures_in, spread
+from rubrics.rubric import Rubric
+
+STORE = "verdicts.sqlite"
+DASH = "\u2013"
+
+
+def compare_judges(
+    names: tuple[str, str], on: Path, *, prompts: Path | None, rubric: str | None, probes: int, out: Path
+) -> Comparison:
+    """Compare two judges on a verdict store, a run, or a folder of pictures.
+
+    A store is only read: nothing is asked and nothing is probed. Else what is asked is kept in `out`, so that a
+    command that was stopped goes on. Raises RecipeProblem and JudgeProblem before any question is asked.
+    """
+    if on.is_file():
+        return compare(*(_from_store(on, name) for name in names))
+    if not on.is_dir():
+        raise RecipeProblem(f"--on {on}: there is no such verdict store, run folder or folder of pictures")
+    judges = [named_judge(name) for name in names]
+    out.mkdir(parents=True, exist_ok=True)
+    folder = on
+    if (on / "config.yaml").is_file():
+        rubric = rubric or load_recipe(RlRecipe, on / "config.yaml").rubric.path
+        folder = remake_validation(on, out)
+    loaded = Rubric.load(rubric or "lens")
+    pictures = pictures_in(folder, prompts, loaded)
+    for judge, name in zip(judges, names, strict=True):
+        _refuse(judge, name, pictures)
+    a, b = (_examined(*each, pictures, loaded, probes, out) for each in zip(judges, names, strict=True))
+    return compare(a, b)
+
+
+def _refuse(judge: Judge, name: str, pictures: list[Picture]) -> None:
+    """Raise for a judge that cannot be opened, or cannot read what it will be asked."""
+    try:
+        refuse_unreadable(open_backend(judge), [picture.prompt for picture in pictures])
+    except (RecipeProblem, RuntimeError) as problem:
+        raise type(problem)(f"judge {name!r}: {problem}") from problem
+
+
+def _examined(judge: Judge, name: str, pictures: list[Picture], rubric: Rubric, probes: int, out: Path) -> Examination:
+    def opened(probe: type[Probe] | None) -> RubricJudge:
+        backend = open_backend(judge)
+        return open_judge(judge, probe(backend) if probe else backend, rubric, out / STORE)
+
+    probed = spread(len(pictures), probes)
+    with ProgressDisplay(name, num_answers(len(pictures), len(probed))) as bar:
+        return examine(opened, pictures, probed, done=lambda count: bar.update(count, "answers about a picture"))
+
+
+def _from_store(store: Path, name: str) -> Examination:
+    """What a judge said in a run, by its id or the start of it, or named as any other judge is."""
+    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        try:
+            ids = [row[0] for row in database.execute("SELECT DISTINCT judge_id FROM verdicts")]
+            judge_id = _stored_id(store, name, ids)
+            rows = pandas.read_sql_query(
+                "SELECT image_sha AS image, question_sha AS place, kind, value, p FROM verdicts WHERE judge_id = ?",
+                database,
+                params=(judge_id,),
+            )
+        except (sqlite3.Error, pandas.errors.DatabaseError) as error:
+            raise RecipeProblem(f"--on {store} is no verdict store: {error}") from error
+    return Examination(judge_id, rows.astype({"value": float, "p": float}), {})
+
+
+def _stored_id(store: Path, name: str, ids: list[str]) -> str:
+    begins = [judge_id for judge_id in ids if judge_id.startswith(name)]
+    if not begins:
+        try:
+            begins = [judge_id for judge_id in ids if judge_id.startswith(open_backend(named_judge(name)).identity)]
+        except ValueError:
+            begins = []
+    if len(begins) == 1:
+        return begins[0]
+    said = "several verdicts of judges that begin with it" if begins else "no verdict of it"
+    raise RecipeProblem(
+        f"--on {store} holds {said}, {name!r}; it holds: {', '.join(ids) or 'nothing'}. A run folder or a folder of "
+        "pictures instead of the store lets judges be asked that have not been"
+    )
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, with null where a number is not defined."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return plain(asdict(comparison))
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    for name, conduct in (("A", comparison.a), ("B", comparison.b)):
+        errors = f", {conduct.errors} errors" if conduct.errors else ""
+        console.print(f"[bold]{name}[/] {conduct.judge_id}{errors}", highlight=False, soft_wrap=True)
+    console.print(_agreement_table(comparison))
+    if comparison.probed:
+        console.print(_probe_table(comparison))
+    console.print(_judge_table(comparison))
+    for kind, found in comparison.by_kind.items():
+        for warning in found.warnings:
+            console.print(f"[yellow]{kind}:[/] {warning}", highlight=False)
+
+
+def _agreement_table(comparison: Comparison) -> Table:
+    table = Table(
+        title=f"Agreement on {comparison.pictures} pictures", title_justify="left",
+        caption="95 % intervals: bootstrap over pictures. Balanced accuracy is A's where B is taken to be right.",
+        caption_justify="left",
+    )  # fmt: skip
+    for column in ("", "verdicts", "kappa", "agreement", "PABAK", "balanced", "yes A", "yes B"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for kind, found in comparison.by_kind.items():
+        table.add_row(
+            f"[bold]{kind}[/]" if kind == ALL else kind,
+            f"{found.verdicts:,}",
+            with_interval(found.kappa),
+            *(number(one) for one in (found.agreement, found.pabak, found.balanced_accuracy, found.yes_a, found.yes_b)),
+            end_section=kind == ALL,
+        )
+    return table
+
+
+RATES: dict[str, Callable[[Conduct], dict[str, Estimate]]] = {
+    "yes on other prompts": lambda conduct: conduct.yes_bias,
+    "contradictions": lambda conduct: conduct.contradictions,
+    "flips on repeat": lambda conduct: conduct.repeat_flips,
+    "flips on reordering": lambda conduct: conduct.order_flips,
+}
+
+
+def _probe_table(comparison: Comparison) -> Table:
+    table = Table(title=f"Probes on {comparison.probed} pictures", title_justify="left")
+    table.add_column("")
+    shown = {name: rates for name, rates in RATES.items() if rates(comparison.a) or rates(comparison.b)}
+    for name in shown:
+        for judge in ("A", "B"):
+            table.add_column(f"{name}\n{judge}", justify="right")
+    for kind in comparison.by_kind:
+        cells = [rates(one).get(kind) for rates in shown.values() for one in (comparison.a, comparison.b)]
+        table.add_row(f"[bold]{kind}[/]" if kind == ALL else kind, *map(number, cells), end_section=kind == ALL)
+    return table
+
+
+def _judge_table(comparison: Comparison) -> Table:
+    table = Table(title="Each judge by itself", title_justify="left")
+    for column in ("", "A", "B"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    both = (comparison.a, comparison.b)
+    for name, values in (
+        ("Brier against the other", [one.calibration and one.calibration.brier for one in both]),
+        ("ECE against the other", [one.calibration and one.calibration.ece for one in both]),
+        ("|p(c) + p(not c) - 1|", [one.negation_distance for one in both]),
+        ("halo", [one.halo for one in both]),
+    ):
+        if any(values):
+            table.add_row(name, *map(with_interval, values))
+    return table
+
+
+def number(found: Estimate | None) -> str:
+    """Three digits, or a dash where there is nothing."""
+    return DASH if found is None or math.isnan(found.value) else f"{found.value:.3f}"
+
+
+def with_interval(found: Estimate | None) -> str:
+    if found is None or math.isnan(found.value):
+        return DASH
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
