@@ -28,7 +28,7 @@ from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
-from lens_rl.recipe import RlRecipe
+from lens_rl.recipe import Judge, RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
@@ -85,7 +85,7 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     for check in (
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
-        lambda: check_judge(recipe, open_backend(recipe.judge), prompts),
+        lambda: check_judge(recipe.judge, open_backend(recipe.judge), prompts),
         lambda: recipe.held_out_judge and open_second(recipe, open_backend(recipe.judge), prompts),
         lambda: refuse_uncached(recipe, prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
@@ -107,20 +107,9 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
     prompts = [*splits.train, *splits.validation, *splits.test]
-    check_judge(recipe, backend, prompts)
+    check_judge(recipe.judge, backend, prompts)
     second = open_second(recipe, backend, prompts)
     refuse_uncached(recipe, prompts)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    accelerator = Accelerator(
-        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
-        log_with="tensorboard",
-        project_dir=folder.path,
-    )
-    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
-    check_sizes(recipe, generator.size_multiple)
-    if recipe.gradient_checkpointing:
-        cast(Any, generator.trainable).enable_gradient_checkpointing()
     store = folder.path / "verdicts-rank0.sqlite"
     with contextlib.ExitStack() as closing:
         judge = closing.enter_context(contextlib.closing(open_judge(recipe.judge, backend, rubric, store)))
@@ -130,6 +119,17 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             closing.enter_context(contextlib.closing(held_out))
             rehearse(recipe, held_out, splits.train, share=recipe.held_out_judge.share)
         rehearse(recipe, judge, splits.train)
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        accelerator = Accelerator(
+            mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
+            log_with="tensorboard",
+            project_dir=folder.path,
+        )
+        generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
+        check_sizes(recipe, generator.size_multiple)
+        if recipe.gradient_checkpointing:
+            cast(Any, generator.trainable).enable_gradient_checkpointing()
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,
@@ -172,8 +172,7 @@ def open_second(recipe: RlRecipe, first: Backend, prompts: Sequence[Prompt]) -> 
         return None
     try:
         second = open_backend(recipe.held_out_judge)
-        refuse_unreadable(second, prompts)
-        refuse_unpriced(second.model, recipe.held_out_judge.price, recipe.held_out_judge.budget_usd)
+        check_judge(recipe.held_out_judge, second, prompts)
     except (RecipeProblem, JudgeProblem) as problem:
         raise type(problem)(f"held_out_judge, read for judge here: {problem}") from problem
     if second.identity == first.identity:
@@ -200,22 +199,20 @@ def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def check_judge(recipe: RlRecipe, backend: Backend, prompts: Sequence[Prompt]) -> None:
+def check_judge(judge: Judge, backend: Backend, prompts: Sequence[Prompt]) -> None:
     """Refuse criteria that the judge cannot read, and a budget that nobody could keep."""
     refuse_unreadable(backend, prompts)
-    refuse_unpriced(backend.model, recipe.judge.price, recipe.judge.budget_usd)
+    refuse_unpriced(backend.model, judge.price, judge.budget_usd)
 
 
 def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt], *, share: float = 1.0) -> None:
-    """One question about a grey picture of the largest size, before there are pictures to judge.
+    """Show the judge a grey picture of the largest size, before there are pictures to judge.
 
-    `share` is that of a step's pictures that the judge will see.
+    `share` is that of a step's pictures that it will see.
     """
-    criteria = sum(len(prompt.criteria) for prompt in prompts) / len(prompts)
-    images = recipe.prompts.per_step * recipe.rollout.images_per_prompt
     height, width = max(recipe.rollout.sizes, key=math.prod)
-    grey = np.full((height, width, 3), 128, np.uint8)
-    judge.rehearse(prompts[0], grey, verdicts=math.ceil(share * images * criteria))
+    images = math.ceil(share * recipe.prompts.per_step * recipe.rollout.images_per_prompt)
+    judge.rehearse(prompts[0], np.full((height, width, 3), 128, np.uint8), images=images)
 
 
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:

@@ -157,13 +157,14 @@ class Run:
         Raises JudgeProblem when more verdicts are errors than the recipe allows, or the budget is spent.
         """
         try:
-            answered = self.judge.collect(
-                [(order.prompt, future) for order, _, future in pending], f"step {self.row['step']}"
-            )
-            self.watch.collect()
+            return self._collect(pending)
         except RunProblem:
-            self._keep()  # this step has not touched the weights, and what the steps before it learned is kept
+            self._keep()  # this step has not touched the weights, so what the steps before it learned is kept
             raise
+
+    def _collect(self, pending: Sequence[Pending]) -> list[Judged]:
+        asked = [(order.prompt, future) for order, _, future in pending]
+        answered = self.judge.collect(asked, f"step {self.row['step']}")
         judged = [(order, sample, verdicts) for (order, sample, _), verdicts in zip(pending, answered, strict=True)]
         judged.sort(key=lambda item: (item[0].group, item[0].index))
         verdicts = [verdict for _, _, verdicts in judged for verdict in verdicts]

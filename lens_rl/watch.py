@@ -33,11 +33,10 @@ class Watch:
         self._judge, self._held_out, self._recipe, self._seed = judge, held_out, recipe, seed
         self._places: frozenset[Place] = frozenset()
         self._pending: dict[Place, Pending] = {}
-        self._said: dict[Place, tuple[Verdict, ...]] = {}
 
     def choose(self, orders: Sequence[Order], step: int) -> None:
         """Decide which of a step's pictures the held-out judge will see: named by the seed, so a resumed run agrees."""
-        self._pending, self._said = {}, {}
+        self._pending = {}
         if self._held_out is None or self._recipe is None:
             return
         self._held_out.step = step
@@ -52,27 +51,19 @@ class Watch:
         if self._held_out is not None and place in self._places:
             self._pending[place] = order.prompt, self._held_out.submit(order.prompt, sample.image)
 
-    def collect(self) -> None:
-        """Wait for what the held-out judge says. Raises JudgeProblem past the errors or the budget of its section."""
-        if self._held_out is None:
-            return
-        shown, pending = list(self._pending), list(self._pending.values())
-        try:
-            self._said = dict(zip(shown, self._held_out.collect(pending, "the pictures shown to it"), strict=True))
-        except JudgeProblem as problem:
-            raise JudgeProblem(f"{PREFIX}, read for judge here: {problem}") from problem
-
     def compare(self, judged: Sequence[Judged], history: Sequence[dict[str, Any]]) -> dict[str, float]:
         """What both judges said of the chosen pictures of a step, as columns of its metrics.
 
         `gap` is the mean over images of the judge's reward less the held-out judge's, on the criteria that both
         answered, with a 95 % interval; `gap_growth` is what it has grown since the first rows of `history`.
+        Raises JudgeProblem past the errors or the budget of the held-out judge's section.
         """
-        if not self._said:
+        said = self._collect()
+        if not said:
             return {}
-        errors = sum(verdict.value is None for verdicts in self._said.values() for verdict in verdicts)
-        columns: dict[str, float | None] = {"images": len(self._said), "errors": errors}
-        if pairs := _pairs(judged, self._said):
+        errors = sum(verdict.value is None for verdicts in said.values() for verdict in verdicts)
+        columns: dict[str, float | None] = {"images": len(said), "errors": errors}
+        if pairs := _pairs(judged, said):
             columns |= _columns(*np.array(pairs).T)
             gaps = [row[f"{PREFIX}/gap"] for row in history if f"{PREFIX}/gap" in row]
             columns["gap_growth"] = gap_growth([*gaps, columns["gap"]])
@@ -100,6 +91,16 @@ class Watch:
                 if share > PASSES
             ]
         return columns, lines
+
+    def _collect(self) -> dict[Place, tuple[Verdict, ...]]:
+        """Wait for what the held-out judge says of the pictures it was shown."""
+        if self._held_out is None or not self._pending:
+            return {}
+        shown, pending = list(self._pending), list(self._pending.values())
+        try:
+            return dict(zip(shown, self._held_out.collect(pending, "the pictures shown to it"), strict=True))
+        except JudgeProblem as problem:
+            raise JudgeProblem(f"{PREFIX}, read for judge here: {problem}") from problem
 
 
 def _pairs(judged: Sequence[Judged], said: Mapping[Place, Sequence[Verdict]]) -> list[tuple[int, int, int]]:

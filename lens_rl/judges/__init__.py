@@ -27,6 +27,12 @@ def _openai_chat(judge: "Judge") -> Backend:
     return OpenAIChatBackend(judge)
 
 
+def _replay(judge: "Judge") -> Backend:
+    from lens_rl.judges.replay import ReplayBackend
+
+    return ReplayBackend(judge.answers_from, judge.model)
+
+
 def _openai_decisions(judge: "Judge") -> Backend:
     from lens_rl.judges.openai_decisions import OpenAIDecisionsBackend
 
@@ -45,19 +51,13 @@ def _vllm(judge: "Judge") -> Backend:
     return VllmBackend(judge)
 
 
-def _replay(judge: "Judge") -> Backend:
-    from lens_rl.judges.replay import ReplayBackend
-
-    return ReplayBackend(judge.answers_from, judge.model)
-
-
 BACKENDS: dict[str, Callable[["Judge"], Backend]] = {
     "shapes": _shapes,
     "openai_chat": _openai_chat,
+    "replay": _replay,
     "openai_decisions": _openai_decisions,
     "vllm": _vllm,
     "transformers": _transformers,
-    "replay": _replay,
 }
 
 

@@ -98,14 +98,14 @@ class RubricJudge:
                 )
         return [future.result() for _, future in pending]
 
-    def rehearse(self, prompt: Prompt, image: np.ndarray, *, verdicts: int) -> None:
-        """Ask a judge that is not free one question before the work: a bad key or model is found out here.
+    def rehearse(self, prompt: Prompt, image: np.ndarray, *, images: int) -> None:
+        """Let a backend that is not free look before the work: a bad key or model is found out here.
 
-        Only its row in the ledger is kept. Raises JudgeProblem where no usable answer comes, or where a budget that
-        is still whole cannot pay for the `verdicts` verdicts of one step.
+        Only its row in the ledger is kept. Raises JudgeProblem for what it finds, and, where nothing has been judged
+        yet, for a budget that cannot pay for the `images` of one step.
         """
         if self._ledger is not None:
-            self._later(self._rehearse(self._ledger, prompt, image, verdicts)).result()
+            self._later(self._rehearse(self._ledger, prompt, image, images)).result()
 
     def cost(self) -> float | None:
         """US dollars of every request in the store's file, so of the whole run; None where a price is unknown."""
@@ -193,27 +193,12 @@ class RubricJudge:
         subject.open = [one for one, verdict in judged if verdict.status in WORTH_ASKING_AGAIN]
         return subject.open
 
-    async def _rehearse(self, ledger: Ledger, prompt: Prompt, image: np.ndarray, verdicts: int) -> None:
-        whole = ledger.charged == 0.0
-        questions = [one.question for one in self._asked(prompt)][: self.backend.capabilities.questions_per_request]
-        picture = self.backend.prepare(image)
-        statuses: list[str] = []
-        for _ in range(ATTEMPTS):
-            sent = await self._sender.send(picture, questions, None)
-            if sent.settled is not None:
-                self._store.settle(sent.settled)
-            statuses += [answer.status for answer in sent.reply.answers]
-            if "ok" in statuses:
-                if whole:
-                    ledger.refuse_short(
-                        sent.reply.usage, times=verdicts / len(questions), what=f"the {verdicts} verdicts of a step"
-                    )
-                return
-        kinds = ", ".join(f"{count} {status}" for status, count in Counter(statuses).most_common())
-        raise JudgeProblem(
-            f"judge: asked about a grey picture before the start, {self.backend.identity} gave no usable answer "
-            f"({kinds}): see that judge.base_url and judge.model name a model that answers with a bare 1 or 0"
-        )
+    async def _rehearse(self, ledger: Ledger, prompt: Prompt, image: np.ndarray, images: int) -> None:
+        asked = self._asked(prompt)
+        usage = await self._sender.check(self.backend.prepare(image), asked[0].question)
+        if not self._store.has_verdicts(self.judge_id):
+            requests = images * -(-len(asked) // self.backend.capabilities.questions_per_request)
+            ledger.refuse_short(usage, times=requests, what=f"one step of {images} images in {requests} requests")
 
 
 def refuse_unreadable(backend: Backend, prompts: Sequence[Prompt]) -> None:

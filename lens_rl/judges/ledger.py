@@ -5,6 +5,7 @@ never comes back, and whenever the process is killed. Needs a backend whose `wor
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from lens_rl.judges.backend import JudgeProblem, Usage
@@ -15,11 +16,12 @@ from lens_rl.recipe import Price
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request in the ledger, in flight. `cost` is its worst case."""
+    """One request in the ledger, in flight. `cost` is its worst case, `started` on the monotonic clock."""
 
     row: int
     worst: Usage
     cost: float
+    started: float
 
 
 class Ledger:
@@ -34,7 +36,7 @@ class Ledger:
         store.give_up_open(judge_id)
         self._charged = store.cost(judge_id) or 0.0
         self._in_flight = 0
-        self._settled = asyncio.Event()
+        self._change = asyncio.Event()
         self._margin = 1.0
 
     @property
@@ -51,41 +53,48 @@ class Ledger:
         while self._budget is not None and self._charged + cost > self._budget:
             if not self._in_flight:
                 raise JudgeProblem(self._spent(cost, self._budget))
-            self._settled.clear()
-            await self._settled.wait()
+            self._change.clear()
+            await self._change.wait()
         known = None if self._price is None else cost
         row = self._store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
         self._charged += cost
         self._in_flight += 1
-        return Entry(row, worst, cost)
+        return Entry(row, worst, cost, time.perf_counter())
 
-    def close(self, entry: Entry, status: str, usage: Usage, latency: float) -> Settled:
+    def close(self, entry: Entry, status: str, usage: Usage) -> Settled:
         """What an entry comes to, for the store to write with its verdicts."""
         cost = 0.0 if self._price is None else cost_of(usage, self._price) + self._unreported(entry, usage)
         if cost > entry.cost > 0:
             self._margin *= cost / entry.cost  # the backend's worst case was none: trust it less from here on
         self._release(cost - entry.cost)
-        return Settled(entry.row, status, usage, latency, None if self._price is None else cost)
+        return self._settled_as(entry, status, usage, cost)
 
-    def lose(self, entry: Entry, latency: float) -> Settled:
+    def lose(self, entry: Entry) -> Settled:
         """The same for a request that was given up in flight: it stays charged at its worst case."""
         self._release(0.0)
-        return Settled(entry.row, "lost", entry.worst, latency, None if self._price is None else entry.cost)
+        return self._settled_as(entry, "lost", entry.worst, entry.cost)
 
     def _unreported(self, entry: Entry, usage: Usage) -> float:
         """Tries that nobody reported, each at the worst case of one."""
         return entry.cost * usage.unreported / max(entry.worst.requests, 1)
 
+    def _settled_as(self, entry: Entry, status: str, usage: Usage, cost: float) -> Settled:
+        latency = time.perf_counter() - entry.started
+        return Settled(entry.row, status, usage, latency, None if self._price is None else cost)
+
     def _release(self, change: float) -> None:
         self._charged += change
         self._in_flight -= 1
-        self._settled.set()
+        self._change.set()
 
     def refuse_short(self, sample: Usage, *, times: float, what: str) -> None:
-        """Refuse a budget that cannot pay for `times` requests like `sample`, even with all their input in a cache."""
+        """Refuse a budget that cannot pay for `times` requests like `sample`, even with all their input in a cache.
+
+        Of several tries `sample` counts as their mean, so that what it says is a lower bound.
+        """
         if self._budget is None or self._price is None:
             return
-        least = times * least_cost_of(sample, self._price)
+        least = times * least_cost_of(sample, self._price) / max(sample.requests, 1)
         if self._charged + least > self._budget:
             raise JudgeProblem(
                 f"judge.budget_usd: {self._budget:.6g} US dollars do not pay for {what}, which costs at least "

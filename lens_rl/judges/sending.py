@@ -11,6 +11,9 @@ from lens_rl.judges.backend import Backend, JudgeProblem, Question, Reply, Usage
 from lens_rl.judges.ledger import Ledger
 from lens_rl.judges.store import Settled, VerdictStore
 
+CHECKS = 3
+"""Requests, each with its retries, that a `Backend.check` may make."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -51,22 +54,37 @@ class Sender:
                 self._problem = problem
                 raise
 
+    async def check(self, picture: Any, question: Question) -> Usage:
+        """`Backend.check`, with its row in the ledger; where it raises, that row stays charged at its worst case."""
+        ledger = self._ledger
+        if ledger is None:
+            return await self._backend.check(picture, question)
+        worst = self._backend.worst_case(picture, [question])
+        entry = await ledger.open(sum([worst] * CHECKS, Usage()), step=None, questions=1)
+        try:
+            usage = await self._backend.check(picture, question)
+        except BaseException:
+            self._store.settle(ledger.lose(entry))
+            raise
+        self._store.settle(ledger.close(entry, "ok", usage))
+        return usage
+
     async def _send(self, picture: Any, questions: Sequence[Question], step: int | None) -> Sent:
-        if self._ledger is None:
+        ledger = self._ledger
+        if ledger is None:
             started = time.perf_counter()
             return Sent(await self._backend.answer(picture, questions), time.perf_counter() - started, None)
         worst = self._backend.worst_case(picture, questions)
-        entry = await self._ledger.open(worst, step=step, questions=len(questions))
-        started = time.perf_counter()
+        entry = await ledger.open(worst, step=step, questions=len(questions))
         try:
             reply = await self._backend.answer(picture, questions)
         except JudgeProblem:
             # Turned away (a bad key, no such model, no quota left): nothing was answered and nothing is charged.
-            self._store.settle(self._ledger.close(entry, "error", Usage(requests=1), time.perf_counter() - started))
+            self._store.settle(ledger.close(entry, "error", Usage(requests=1)))
             raise
         except BaseException:
-            self._store.settle(self._ledger.lose(entry, time.perf_counter() - started))
+            self._store.settle(ledger.lose(entry))
             raise
-        latency = time.perf_counter() - started
         status = next((answer.status for answer in reply.answers if answer.status != "ok"), "ok")
-        return Sent(reply, latency, self._ledger.close(entry, status, reply.usage, latency))
+        settled = ledger.close(entry, status, reply.usage)
+        return Sent(reply, settled.latency, settled)

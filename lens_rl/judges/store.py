@@ -156,6 +156,10 @@ class VerdictStore:
         ).fetchone()
         return None if unknown else total
 
+    def has_verdicts(self, judge_id: str) -> bool:
+        """Whether anything was ever judged by it."""
+        return bool(self.rows("SELECT 1 FROM verdicts WHERE judge_id=? LIMIT 1", judge_id))
+
     def rows(self, query: str, *values: object) -> list[tuple]:
         """What a SELECT says of `verdicts` and `requests`."""
         with _explained(self.path):
