@@ -85,5 +85,5 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
         f"({summary['judge_errors']} errors) in {summary['wall_seconds']:.0f} s; best step {summary['best_step']}",
         highlight=False,
     )
-    console.print(f"pictures: {folder / 'REPORT}", highlight=False, soft_wrap=True)
-    console.print(f"numbers:  {folder / 'summary.json'}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {folder / REPORT}", highlight=False, soft_wrap=True)
+    console.print(f"numbers: {folder / 'summary.json'}", highlight=False, soft_wrap=True)

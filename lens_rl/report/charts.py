@@ -102,12 +102,13 @@ def line_chart(
     limits: Sequence[Limit] = (),
     mark: tuple[float, str] | None = None,
     zero: bool = False,
+    span: float = 0.0,
     small: bool = False,
 ) -> Chart:
     """A chart of curves over a common x axis; values that are not finite are left out.
 
     `label` says in words what is to be seen, for those who do not see it. `mark` names one x. `zero` makes the value
-    axis begin at 0.
+    axis begin at 0; `span` is the least that it spans, so that charts beside each other can have one measure.
     """
     series = [_finite(one) for one in series]
     points = [point for one in series for point in one.points]
@@ -115,12 +116,12 @@ def line_chart(
     ys = [y for _, y in points]
     ys += [edge for one in series for _, low, high in one.band for edge in (low, high)]
     ys += [limit.value for limit in limits]
-    x_scale, y_scale = _x_scale(xs), _y_scale(ys + [0.0] * zero, zero)
+    x_scale, y_scale = _x_scale(xs), _y_scale(ys + [0.0] * zero, zero, span)
     return Chart(
         label=label,
         curves=[_drawn(one, x_scale, y_scale) for one in series],
         x_ticks=[(x_scale(tick), x_text(tick)) for tick in ticks(x_scale.low, x_scale.high, 3 if small else 6)],
-        y_ticks=[(y_scale(tick), text(tick)) for tick in ticks(y_scale.low, y_scale.high, 2 if small else 4)],
+        y_ticks=[(y_scale(tick), text(tick)) for tick in ticks(y_scale.low, y_scale.high, 2 if small else 5)],
         limits=[(y_scale(limit.value), limit.text) for limit in limits],
         readings=_readings(series, x_scale, text, x_text, x_title),
         x_title=x_title,
@@ -155,8 +156,10 @@ def _x_scale(xs: Sequence[float]) -> Scale:
     return Scale(low, high if high > low else low + 1)
 
 
-def _y_scale(ys: Sequence[float], zero: bool) -> Scale:
+def _y_scale(ys: Sequence[float], zero: bool, span: float) -> Scale:
     low, high = min(ys, default=0.0), max(ys, default=1.0)
+    missing = max(0.0, span - (high - low))
+    low, high = (low, high + missing) if zero else (low - missing / 2, high + missing / 2)
     room = HEADROOM * (high - low) or HEADROOM * abs(high) or 1.0
     return Scale(low if zero and low == 0 else low - room, high + room, flipped=True)
 

@@ -39,7 +39,7 @@ class Comparison:
     kinds: dict[str, list[dict[str, Any] | None]]
     differences: dict[str, list[Any]]
     same_test: bool
-    """Whether all runs started from the same reward on the test prompts, so that they can be ranked by what they reached."""
+    """Whether all runs started from the same reward on the test prompts: then what they reached can be ranked too."""
 
 
 def compare_runs(records: Sequence[RunRecord]) -> Comparison:
@@ -64,7 +64,8 @@ def compare_runs(records: Sequence[RunRecord]) -> Comparison:
 def curves(records: Sequence[RunRecord], comparison: Comparison) -> tuple[Chart, Chart]:
     """Validation reward of all runs against steps, and against minutes at work."""
     by_step, by_minutes = [], []
-    for record, run in zip(records, comparison.runs, strict=True):
+    # The first run is drawn last, on top.
+    for record, run in reversed(list(zip(records, comparison.runs, strict=True))):
         found = points(record.validations, "validation/reward")
         bands = validation_bands(record) if len(records) <= BANDED else []
         minutes = record.minutes
@@ -81,7 +82,9 @@ def curves(records: Sequence[RunRecord], comparison: Comparison) -> tuple[Chart,
     label = "; ".join(f"{run.name}: best validation reward {share(run.best_validation)}" for run in comparison.runs)
     return (
         line_chart(by_step, label=f"Against steps. {label}.", text=share, x_title="step"),
-        line_chart(by_minutes, label=f"Against minutes. {label}.", text=share, x_text="{:,.3g}".format, x_title="minute"),
+        line_chart(
+            by_minutes, label=f"Against minutes. {label}.", text=share, x_text="{:,.3g}".format, x_title="minute"
+        ),
     )
 
 

@@ -64,26 +64,25 @@ def learning_chart(run: RunRecord) -> Chart:
 
 
 def kind_panels(run: RunRecord) -> list[Panel]:
-    """One small chart a kind of criterion, from the start to now."""
-    panels = []
-    for kind in run.kinds:
-        found = points(run.validations, f"validation/{kind}")
-        change = found[-1][1] - found[0][1]
-        panels.append(
-            Panel(
-                title=kind,
-                value=f"{share(found[-1][1])} ({signed(change)})",
-                chart=line_chart(
-                    [Series(kind, found, dots=True)],
-                    label=f"Share of {kind} criteria that hold: {share(found[0][1])} at first, {share(found[-1][1])} "
-                    "at last.",
-                    text="{:.2f}".format,
-                    x_title="step",
-                    small=True,
-                ),
-            )
+    """One small chart a kind of criterion, from the start to now, all on scales of one span: slopes can be compared."""
+    found = {kind: points(run.validations, f"validation/{kind}") for kind in run.kinds}
+    values = {kind: [value for _, value in curve] for kind, curve in found.items()}
+    span = max((max(value) - min(value) for value in values.values()), default=0.0)
+    return [
+        Panel(
+            title=kind,
+            value=f"{share(value[-1])} ({signed(value[-1] - value[0])})",
+            chart=line_chart(
+                [Series(kind, found[kind], dots=True)],
+                label=f"Share of {kind} criteria that hold: {share(value[0])} at first, {share(value[-1])} at last.",
+                text="{:.2f}".format,
+                x_title="step",
+                span=span,
+                small=True,
+            ),
         )
-    return panels
+        for kind, value in values.items()
+    ]
 
 
 def guard_panels(run: RunRecord) -> list[Panel]:
@@ -189,7 +188,7 @@ def _guard(
     if not found:
         return None
     last = found[-1][1]
-    limits = [Limit(limit, f"limit {limit:.3g}") for limit in (upper, lower) if limit is not None]
+    limits = [Limit(limit, f"limit {text(limit)}") for limit in (upper, lower) if limit is not None]
     crossed = (upper is not None and last > upper) or (lower is not None and last < lower)
     return Panel(
         title=title,

@@ -1,6 +1,7 @@
-"""From a run folder to its page: one file without scripts or links, so that it opens anywhere and says the same there.
+"""From a run folder to its page: one file without scripts or links, that opens anywhere and says the same there.
 
-Texts from prompts, criteria and recipes are escaped by the templates, and the page forbids itself to load or run anything.
+Texts from prompts, criteria and recipes are escaped by the templates, and the page forbids itself to load or run
+anything.
 """
 
 from collections.abc import Sequence
@@ -38,11 +39,14 @@ class Headline:
     text: str
 
 
-def write_report(run: Path) -> Path:
-    """Write `report.html` of a run folder as it is now, and return the file. Raises RunProblem for no run folder."""
-    record = read_run(run)
-    write_whole(run / REPORT, render_report(record))
-    return run / REPORT
+def write_report(run: Path, file: Path | None = None) -> Path:
+    """Write the page of a run folder as it is now, to `report.html` in it if nowhere else, and return the file.
+
+    Raises RunProblem where it is no run folder, or where nothing has been logged yet.
+    """
+    file = file or run / REPORT
+    write_whole(file, render_report(read_run(run)))
+    return file
 
 
 def write_comparison(records: Sequence[RunRecord], comparison: Comparison, file: Path) -> Path:
@@ -50,6 +54,8 @@ def write_comparison(records: Sequence[RunRecord], comparison: Comparison, file:
     by_step, by_minutes = curves(records, comparison)
     page = _template("compare.html.j2").render(
         comparison=comparison,
+        headline=_headline_of(comparison),
+        bands=bool(by_step.curves[0].band),
         by_step=by_step,
         by_minutes=by_minutes,
         gains=_gain_scale([run.test for run in comparison.runs if run.test]),
@@ -84,8 +90,10 @@ def headline(run: RunRecord) -> Headline:
         return _headline_so_far(run)
     found = run.summary["held_out"]
     low, high = found["gain_interval"]
-    moved = "rose" if low > 0 else "fell" if high < 0 else "did not clearly change:"
-    title = f"Reward {moved} from {words.share(found['base'])} to {words.share(found['trained'])}"
+    before, after = words.share(found["base"]), words.share(found["trained"])
+    title = f"Reward {'rose' if low > 0 else 'fell'} from {before} to {after}"
+    if low <= 0 <= high:
+        title = f"Reward did not clearly change: {before} before, {after} after"
     clear = "clear of zero" if low > 0 or high < 0 else "which includes zero"
     text = (
         f"Measured on {words.count(found['n'])} pictures of {words.count(found['prompts'])} test prompts that it never "
@@ -100,14 +108,32 @@ def _headline_so_far(run: RunRecord) -> Headline:
     best = max(row["validation/reward"] for row in run.validations)
     if run.steps == 0:
         return Headline(f"Reward starts at {words.share(first)}", "No step has been trained yet.")
-    title = f"Reward went from {words.share(first)} to {words.share(best)} so far"
-    gain = validation_gain(run, run.best_step)
-    interval = f", with a 95 % interval from {words.signed(gain[1][0])} to {words.signed(gain[1][1])}" if gain else ""
+    gained = words.signed(best - first)
+    if gain := validation_gain(run, run.best_step):
+        gained += f", with a 95 % interval from {words.signed(gain[1][0])} to {words.signed(gain[1][1])}"
     return Headline(
-        title,
-        f"On validation prompts, after step {run.best_step}: {words.signed(best - first)}{interval}. These prompts also "
-        "choose the checkpoint, so this is a little too good; the test prompts are touched once, when the run ends.",
+        f"Reward went from {words.share(first)} to {words.share(best)} so far",
+        f"On validation prompts, after step {run.best_step}: {gained}. These prompts also choose the checkpoint, "
+        "so this is a little too good; the test prompts are touched once, when the run ends.",
     )
+
+
+def _headline_of(comparison: Comparison) -> Headline:
+    """Who is ahead, said only as far as the intervals carry it."""
+    title = f"{len(comparison.runs)} runs beside each other"
+    tested = sorted((run for run in comparison.runs if run.test), key=lambda run: -run.test["gain"])
+    if len(tested) < 2:
+        return Headline(title, "Fewer than two of them have been tested; the curves are of their validation prompts.")
+    first, second = tested[:2]
+    low, high = first.test["gain_interval"][0], second.test["gain_interval"][1]
+    apart = "their intervals do not overlap" if low > high else "the intervals of the two overlap"
+    text = (
+        f"The largest gain on test prompts is that of {first.name}, {words.signed(first.test['gain'])}; next comes "
+        f"{second.name} with {words.signed(second.test['gain'])}, and {apart}."
+    )
+    if not comparison.same_test:
+        text += " They did not start from the same reward on the test prompts, so compare gains, not what was reached."
+    return Headline(title, text)
 
 
 def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
@@ -124,10 +150,10 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
     found, spread = run.summary["held_out"], run.summary["diversity"]
     low, high = found["gain_interval"]
     gain = ("Gain", words.signed(found["gain"]), f"{words.signed(low)} to {words.signed(high)}")
-    tiles.append(("Judge cost", words.dollars(run.summary["cost_usd"]), "US dollars"))
-    kept = spread["trained"] / spread["base"] if spread["base"] else float("nan")
+    tiles.append(("Judge cost", words.dollars(run.summary["cost_usd"]), "for all verdicts"))
+    kept = words.percent(spread["trained"] / spread["base"]) if spread["base"] > 0 else words.NOTHING
     note = f"{words.share(spread['base'])} to {words.share(spread['trained'])}"
-    tiles.append(("Diversity kept", words.percent(kept) if kept == kept else "–", note))
+    tiles.append(("Diversity kept", kept, note))
     return [gain, *tiles]
 
 
@@ -145,9 +171,7 @@ def _verdicts(run: RunRecord) -> tuple[int, int, int]:
 def _phases(run: RunRecord) -> list[tuple[str, str, float]]:
     """(what, how long, share of the whole) of each phase that took any time."""
     whole = sum(run.seconds.values()) or 1.0
-    return [
-        (PHASES[name], words.duration(spent), spent / whole) for name, spent in run.seconds.items() if spent > 0
-    ]
+    return [(PHASES[name], words.duration(spent), spent / whole) for name, spent in run.seconds.items() if spent > 0]
 
 
 def _gain_scale(found: Sequence[dict[str, Any]]) -> Scale | None:

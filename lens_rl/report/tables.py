@@ -7,7 +7,7 @@ from rich.table import Table
 
 from lens_rl.report.compare import Comparison
 from lens_rl.report.record import RunRecord
-from lens_rl.report.words import duration, plain, share, signed
+from lens_rl.report.words import NOTHING, duration, plain, share, signed
 
 
 def held_out_table(summary: dict[str, Any]) -> Table:
@@ -54,8 +54,8 @@ def comparison_table(comparison: Comparison) -> Table:
         table.add_column(one.name, justify="right")
     for name, values in (
         ("[bold]test gain[/]", [_gain(one.test) for one in comparison.runs]),
-        ("base", [share(one.test["base"]) if one.test else "–" for one in comparison.runs]),
-        ("trained", [share(one.test["trained"]) if one.test else "–" for one in comparison.runs]),
+        ("base", [share(one.test["base"]) if one.test else NOTHING for one in comparison.runs]),
+        ("trained", [share(one.test["trained"]) if one.test else NOTHING for one in comparison.runs]),
         ("best validation", [share(one.best_validation) for one in comparison.runs]),
         ("best step", [str(one.best_step) for one in comparison.runs]),
         ("steps", [str(one.steps) for one in comparison.runs]),
@@ -73,7 +73,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def _gain(found: dict[str, Any] | None) -> str:
-    return f"{signed(found['gain'])} {_between(found['gain_interval'])}" if found else "–"
+    return f"{signed(found['gain'])} {_between(found['gain_interval'])}" if found else NOTHING
 
 
 def _between(edges: Sequence[float]) -> str:

@@ -3,15 +3,20 @@
 import math
 from typing import Any
 
+NOTHING = "\N{EN DASH}"
+"""What stands where there is no number."""
+
 
 def share(value: float | None) -> str:
     """A reward or a share of criteria: three digits, or a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def signed(value: float | None) -> str:
-    """A difference of shares: +0.087, −0.012."""
-    return "–" if value is None or math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+    """A difference of shares: +0.087; what rounds to nothing has no sign."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: float) -> str:
@@ -37,12 +42,12 @@ def duration(seconds: float) -> str:
 def dollars(value: float | None) -> str:
     """US dollars; small sums are not rounded away, and an unknown price is said to be one."""
     if value is None:
-        return "price unknown"
-    return "nothing" if value == 0 else f"${value:,.2f}" if value >= 0.01 else "under $0.01"
+        return "unknown"
+    return "$0" if value == 0 else f"${value:,.2f}" if value >= 0.01 else "under $0.01"
 
 
 def plain(value: Any) -> str:
     """A field of a recipe as it would be written in one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
+        return NOTHING
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
