@@ -134,6 +134,7 @@ def _sameness(run: RunRecord) -> Panel | None:
         list(zip(steps, (running / running[0]).tolist(), strict=True)),
         f"How much the pictures of one prompt differ, over {DIVERSITY_WINDOW} steps, as a share of what the start had.",
         lower=run.settings.get("guards.min_diversity"),
+        text=percent,
     )
 
 

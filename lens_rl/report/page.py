@@ -70,6 +70,8 @@ def render_report(run: RunRecord) -> str:
     return _template("report.html.j2").render(
         run=run,
         headline=headline(run),
+        stopped=_stopped(run),
+        reward=_reward(run),
         tiles=_tiles(run),
         learning=learning_chart(run),
         kind_panels=kind_panels(run),
@@ -101,6 +103,20 @@ def headline(run: RunRecord) -> Headline:
         f"{words.signed(low)} to {words.signed(high)}, {clear}."
     )
     return Headline(title, text)
+
+
+def _stopped(run: RunRecord) -> str:
+    """Which stop rule ended the run, as the beginning of a sentence; empty where none did."""
+    ended = run.summary["ended"] if run.summary else "finished"
+    return "" if ended == "finished" else ended[0].upper() + ended[1:]
+
+
+def _reward(run: RunRecord) -> str:
+    """What the run's reward is."""
+    kinds = [reward["kind"] for reward in run.settings.get("rewards", [])]
+    if all(kind == "rubric" for kind in kinds):
+        return "the share of a prompt's yes/no criteria that the judge finds to hold in a picture"
+    return f"the weighted mean of what {', '.join(kinds)} say of a picture"
 
 
 def _headline_so_far(run: RunRecord) -> Headline:

@@ -118,9 +118,19 @@ def read_run(path: Path) -> RunRecord:
         # Whoever writes a password into an address should not find it in a page that is passed on.
         config=_SIGNED_IN.sub("***@", file.read_text(encoding="utf-8")),
         rows=rows,
-        summary=json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else None,
+        summary=_summary(summary) if summary.is_file() else None,
         at_work=_at_work(path),
     )
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        _ = [summary["ended"], summary["wall_seconds"], summary["diversity"], summary["held_out"]["gain_interval"]]
+        _ = [found["gain_interval"] for found in summary["held_out"]["by_kind"].values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunProblem(f"{file} was not written by this version of lens-rl: it lacks {error}") from error
+    return summary
 
 
 def _at_work(path: Path) -> bool:
