@@ -4,6 +4,7 @@ P prompts, G images of each, R resamples. Everything is seeded: the same numbers
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _resampled_share(counts_P2: np.ndarray) -> np.ndarray:
-    """The share of yes in each resample. One seed for all: base and trained are drawn with the same prompts."""
-    num = len(counts_P2)
-    weights_RP = np.random.default_rng(0).multinomial(num, np.full(num, 1 / num), size=RESAMPLES)
-    yes_R, valid_R = (weights_RP @ counts_P2).T
+    """The share of yes in each resample; base and trained are drawn with the same prompts."""
+    yes_R, valid_R = (_times_drawn_RP(len(counts_P2)) @ counts_P2).T
     return yes_R / valid_R
+
+
+@lru_cache(maxsize=4)
+def _times_drawn_RP(num: int) -> np.ndarray:
+    """How often each resample draws each of `num` prompts; floats, whose matrix product is the fast one."""
+    return np.random.default_rng(0).multinomial(num, np.full(num, 1 / num), size=RESAMPLES).astype(float)
 
 
 def _share(counts_P2: np.ndarray) -> float:

@@ -103,7 +103,8 @@ def read_transcripts(folder: Path) -> list[Transcript]:
     if not file.is_file():
         return []
     try:
-        return [_transcript(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        # Not splitlines(): a text may hold line separators that are no ends of lines in JSON.
+        return [_transcript(json.loads(line)) for line in file.read_text(encoding="utf-8").split("\n") if line]
     except (ValueError, TypeError, KeyError) as error:
         raise RunProblem(f"{file} is not a file of transcripts: {error}; move its folder away") from error
 
