@@ -1,8 +1,12 @@
-"""A run in the terminal: its closing table, its validations, and several runs beside each other."""
+"""A run in the terminal: its closing table, its validations, and several runs beside each other.
+
+Brackets are escaped: to a terminal table, `[red]` is a colour.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from lens_rl.report.compare import Comparison
@@ -28,7 +32,7 @@ def held_out_table(summary: dict[str, Any]) -> Table:
     table.add_section()
     for kind, found in held_out["by_kind"].items():
         gain = f"{signed(found['gain'])} {_between(found['gain_interval'])}"
-        table.add_row(kind, share(found["base"]), share(found["trained"]), gain)
+        table.add_row(escape(kind), share(found["base"]), share(found["trained"]), gain)
     table.add_section()
     spread = summary["diversity"]
     table.add_row("diversity", share(spread["base"]), share(spread["trained"]), "")
@@ -37,8 +41,8 @@ def held_out_table(summary: dict[str, Any]) -> Table:
 
 def learning_table(run: RunRecord) -> Table:
     """The validations of a run, step by step: reward and each criterion kind."""
-    table = Table(title=f"Validation of {run.name}", caption=f"Best after step {run.best_step}.")
-    for name in ("step", "reward", *run.kinds):
+    table = Table(title=f"Validation of {escape(run.name)}", caption=f"Best after step {run.best_step}.")
+    for name in ("step", "reward", *map(escape, run.kinds)):
         table.add_column(name, justify="right")
     names = ["validation/reward", *(f"validation/{kind}" for kind in run.kinds)]
     for row in run.validations:
@@ -51,7 +55,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table = Table(title="Runs", caption="95 % intervals: bootstrap over prompts.")
     table.add_column("")
     for one in comparison.runs:
-        table.add_column(one.name, justify="right")
+        table.add_column(escape(one.name), justify="right")
     for name, values in (
         ("[bold]test gain[/]", [_gain(one.test) for one in comparison.runs]),
         ("base", [share(one.test["base"]) if one.test else NOTHING for one in comparison.runs]),
@@ -60,15 +64,15 @@ def comparison_table(comparison: Comparison) -> Table:
         ("best step", [str(one.best_step) for one in comparison.runs]),
         ("steps", [str(one.steps) for one in comparison.runs]),
         ("time", [duration(one.seconds) for one in comparison.runs]),
-        ("ended", [one.state for one in comparison.runs]),
+        ("ended", [escape(one.state) for one in comparison.runs]),
     ):
         table.add_row(name, *values)
     table.add_section()
     for kind, found in comparison.kinds.items():
-        table.add_row(kind, *(_gain(one) for one in found))
+        table.add_row(escape(kind), *(_gain(one) for one in found))
     table.add_section()
     for name, values in comparison.differences.items():
-        table.add_row(name, *map(plain, values))
+        table.add_row(escape(name), *(escape(plain(value)) for value in values))
     return table
 
 
@@ -77,5 +81,4 @@ def _gain(found: dict[str, Any] | None) -> str:
 
 
 def _between(edges: Sequence[float]) -> str:
-    # The bracket is escaped: to a terminal table, [red] would be a colour.
     return f"\\[{signed(edges[0])}, {signed(edges[1])}]"
