@@ -345,10 +345,12 @@ def judge_compare(
     from pipelines import judge_compare as job
 
     comparison = job.compare_judges((a, b), on, prompts=prompts, rubric=rubric, probes=probes, out=out)
+    page = job.write_page(comparison, out)
     if as_json:
         print(json.dumps(job.as_json(comparison), indent=2))
     else:
         job.print_comparison(comparison, Console())
+        print(page)
 
 
 @judge_app.command("try")
