@@ -117,8 +117,8 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
         if second and recipe.held_out_judge:
             held_out = open_judge(recipe.held_out_judge, second, rubric, store)
             closing.enter_context(contextlib.closing(held_out))
-        for each in filter(None, (judge, held_out)):
-            rehearse(recipe, each, splits.train)
+            rehearse(recipe, held_out, splits.train, share=recipe.held_out_judge.share)
+        rehearse(recipe, judge, splits.train)
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         accelerator = Accelerator(
@@ -205,10 +205,13 @@ def check_judge(judge: Judge, backend: Backend, prompts: Sequence[Prompt]) -> No
     refuse_unpriced(backend.model, judge.price, judge.budget_usd)
 
 
-def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt]) -> None:
-    """Show the judge a grey picture of the largest size, before there are pictures to judge."""
+def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt], *, share: float = 1.0) -> None:
+    """Show the judge a grey picture of the largest size, before there are pictures to judge.
+
+    `share` is that of a step's pictures that it will see.
+    """
     height, width = max(recipe.rollout.sizes, key=math.prod)
-    images = recipe.prompts.per_step * recipe.rollout.images_per_prompt
+    images = math.ceil(share * recipe.prompts.per_step * recipe.rollout.images_per_prompt)
     judge.rehearse(prompts[0], np.full((height, width, 3), 128, np.uint8), images=images)
 
 

@@ -5,7 +5,6 @@ Neither ever enters the reward. What they see is logged, and may stop the run (`
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from lens_rl.judges import agreement as stats
 from lens_rl.judges.agreement import estimate
 from lens_rl.judges.backend import JudgeProblem
 from lens_rl.judges.canaries import PASSES, granted, make_canaries
-from lens_rl.judges.judge import RubricJudge
+from lens_rl.judges.judge import Pending, RubricJudge
 from lens_rl.recipe import HeldOutJudge
 from lens_rl.rollout import Order
 
@@ -33,15 +32,14 @@ class Watch:
     def __init__(self, judge: RubricJudge, held_out: RubricJudge | None, recipe: HeldOutJudge | None, *, seed: int):
         self._judge, self._held_out, self._recipe, self._seed = judge, held_out, recipe, seed
         self._places: frozenset[Place] = frozenset()
-        self._pending: dict[Place, Future[tuple[Verdict, ...]]] = {}
+        self._pending: dict[Place, Pending] = {}
 
     def choose(self, orders: Sequence[Order], step: int) -> None:
         """Decide which of a step's pictures the held-out judge will see: named by the seed, so a resumed run agrees."""
         self._pending = {}
-        if self._recipe is None:
+        if self._held_out is None or self._recipe is None:
             return
-        if self._held_out is not None:
-            self._held_out.step = step
+        self._held_out.step = step
         count = math.ceil(self._recipe.share * len(orders))
         random = np.random.default_rng(seed_of(self._seed, PREFIX, step))
         chosen = random.choice(len(orders), count, replace=False)
@@ -51,20 +49,19 @@ class Watch:
         """Show the held-out judge a picture, if it is one of those chosen."""
         place = (order.group, order.index)
         if self._held_out is not None and place in self._places:
-            self._pending[place] = self._held_out.submit(order.prompt, sample.image)
+            self._pending[place] = order.prompt, self._held_out.submit(order.prompt, sample.image)
 
     def compare(self, judged: Sequence[Judged], history: Sequence[dict[str, Any]]) -> dict[str, float]:
         """What both judges said of the chosen pictures of a step, as columns of its metrics.
 
         `gap` is the mean over images of the judge's reward less the held-out judge's, on the criteria that both
         answered, with a 95 % interval; `gap_growth` is what it has grown since the first rows of `history`.
-        Raises JudgeProblem where too many verdicts of the held-out judge are errors.
+        Raises JudgeProblem past the errors or the budget of the held-out judge's section.
         """
-        if not self._pending:
+        said = self._collect()
+        if not said:
             return {}
-        said = {place: future.result() for place, future in self._pending.items()}
         errors = sum(verdict.value is None for verdicts in said.values() for verdict in verdicts)
-        self._refuse_errors(errors, sum(map(len, said.values())))
         columns: dict[str, float | None] = {"images": len(said), "errors": errors}
         if pairs := _pairs(judged, said):
             columns |= _columns(*np.array(pairs).T)
@@ -83,6 +80,7 @@ class Watch:
         for field, judge in (("judge", self._judge), (PREFIX, self._held_out)):
             if judge is None:
                 continue
+            judge.step = step
             pending = [(canary, judge.submit(canary.prompt, canary.image)) for canary in canaries]
             shares = granted((canary, future.result()) for canary, future in pending)
             columns |= {f"canary/{field}/{kind}": share for kind, share in shares.items()}
@@ -94,14 +92,15 @@ class Watch:
             ]
         return columns, lines
 
-    def _refuse_errors(self, errors: int, verdicts: int) -> None:
-        assert self._recipe is not None
-        if errors > self._recipe.max_error_share * verdicts:
-            raise JudgeProblem(
-                f"{errors} of {verdicts} verdicts of the held-out judge are errors, more than "
-                f"{PREFIX}.max_error_share {self._recipe.max_error_share}: mend it, then start the same command again; "
-                "stored verdicts will not be asked again"
-            )
+    def _collect(self) -> dict[Place, tuple[Verdict, ...]]:
+        """Wait for what the held-out judge says of the pictures it was shown."""
+        if self._held_out is None or not self._pending:
+            return {}
+        shown, pending = list(self._pending), list(self._pending.values())
+        try:
+            return dict(zip(shown, self._held_out.collect(pending, "the pictures shown to it"), strict=True))
+        except JudgeProblem as problem:
+            raise JudgeProblem(f"{PREFIX}, read for judge here: {problem}") from problem
 
 
 def _pairs(judged: Sequence[Judged], said: Mapping[Place, Sequence[Verdict]]) -> list[tuple[int, int, int]]:

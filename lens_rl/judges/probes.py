@@ -63,6 +63,9 @@ class Probe(Backend):
     def cannot_read(self, criterion: Criterion) -> str | None:
         return self._backend.cannot_read(criterion)
 
+    async def check(self, picture: Any, question: Question) -> Usage:
+        return await self._backend.check(picture, question)
+
     def prepare(self, image: np.ndarray) -> Any:
         return self._backend.prepare(image)
 
