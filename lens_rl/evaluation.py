@@ -9,12 +9,11 @@ import numpy as np
 from base_model.generator import Generator
 from lens_core.records import Prompt, Sample, Size, Verdict
 from lens_core.seeds import seed_of
+from lens_rl.intervals import gains_by_kind, interval, means_P
 from lens_rl.judges.judge import RubricJudge
 from lens_rl.recipe import Evaluation
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank, Order, diversity, plan, roll_out
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +22,8 @@ class Scores:
 
     reward_PG: np.ndarray
     """NaN where the judge gave none."""
-    by_kind: dict[str, tuple[int, int]]
-    """criterion kind -> (verdicts of 1, valid verdicts)"""
+    by_kind: dict[str, np.ndarray]
+    """criterion kind -> counts_P2: verdicts of 1, and valid verdicts, of each prompt"""
     diversity: float
     errors: int
     verdicts: int
@@ -33,6 +32,11 @@ class Scores:
     @property
     def mean(self) -> float:
         return float(np.nanmean(self.reward_PG))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the valid verdicts of each criterion kind that are 1."""
+        return {kind: float(counts_P2[:, 0].sum() / counts_P2[:, 1].sum()) for kind, counts_P2 in self.by_kind.items()}
 
 
 def evaluate(
@@ -75,14 +79,14 @@ def evaluate(
     made.sort(key=lambda item: (item[0].group, item[0].index))
 
     reward_PG = np.full((len(prompts), images_per_prompt), np.nan)
-    by_kind: dict[str, tuple[int, int]] = {}
+    by_kind: dict[str, np.ndarray] = {}
     for order, one, verdicts in made:
         value = rewards(order.prompt, one, verdicts)
         reward_PG[order.group, order.index] = np.nan if value is None else value
         for criterion, verdict in zip(order.prompt.criteria, verdicts, strict=True):
             if verdict.value is not None:
-                yes, valid = by_kind.get(criterion.kind, (0, 0))
-                by_kind[criterion.kind] = (yes + verdict.value, valid + 1)
+                counts_P2 = by_kind.setdefault(criterion.kind, np.zeros((len(prompts), 2), dtype=int))
+                counts_P2[order.group] += (verdict.value, 1)
     all_verdicts = [verdict for _, _, verdicts in made for verdict in verdicts]
     return Scores(
         reward_PG=reward_PG,
@@ -94,21 +98,11 @@ def evaluate(
     )
 
 
-def interval(values_P: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over prompts: prompts, not images, are what was drawn."""
-    values_P = values_P[~np.isnan(values_P)]
-    if not len(values_P):
-        return float("nan"), float("nan")
-    draws = np.random.default_rng(seed).integers(0, len(values_P), (RESAMPLES, len(values_P)))
-    low, high = np.quantile(values_P[draws].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def compare(base: Scores, trained: Scores) -> dict[str, Any]:
     """The held-out numbers of a run: both means, the paired gain and its interval, kind by kind."""
     both_PG = ~np.isnan(base.reward_PG) & ~np.isnan(trained.reward_PG)
-    base_P = _means(np.where(both_PG, base.reward_PG, np.nan))
-    trained_P = _means(np.where(both_PG, trained.reward_PG, np.nan))
+    base_P = means_P(np.where(both_PG, base.reward_PG, np.nan))
+    trained_P = means_P(np.where(both_PG, trained.reward_PG, np.nan))
     return {
         "n": int(both_PG.sum()),
         "prompts": int((~np.isnan(base_P)).sum()),
@@ -118,19 +112,5 @@ def compare(base: Scores, trained: Scores) -> dict[str, Any]:
         "trained_interval": list(interval(trained_P)),
         "gain": float(np.nanmean(trained_P - base_P)),
         "gain_interval": list(interval(trained_P - base_P)),
-        "by_kind": {
-            kind: {
-                "base": base.by_kind[kind][0] / base.by_kind[kind][1],
-                "trained": trained.by_kind[kind][0] / trained.by_kind[kind][1],
-            }
-            for kind in base.by_kind
-            if kind in trained.by_kind
-        },
+        "by_kind": gains_by_kind(base.by_kind, trained.by_kind),
     }
-
-
-def _means(reward_PG: np.ndarray) -> np.ndarray:
-    """Mean over the images of each prompt; NaN where it has none."""
-    count_P = (~np.isnan(reward_PG)).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.where(count_P > 0, np.nansum(reward_PG, axis=1) / count_P, np.nan)

@@ -17,7 +17,7 @@ from base_model.feature_cache import FeatureCache
 from lens_core.recipes import RecipeProblem, dump_recipe
 from lens_core.records import Prompt
 from lens_core.runs import RunFolder, write_whole
-from lens_rl import checkpoint, report
+from lens_rl import checkpoint, samples
 from lens_rl.evaluation import Scores, compare
 from lens_rl.guards import best_step
 from lens_rl.judges import open_backend, open_judge
@@ -29,6 +29,7 @@ from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
 from lens_rl.recipe import Judge, RlRecipe
+from lens_rl.report import REPORT, write_report
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
@@ -61,6 +62,8 @@ def run_job(recipe: RlRecipe, path: Path, watcher: Watcher | None = None) -> Out
     with RunFolder(path) as folder, Interrupts() as interrupts:
         folder.keep_config(dump_recipe(recipe), may_change=MAY_CHANGE)
         if finished.exists():
+            if not (path / REPORT).exists():
+                write_report(path)
             return Outcome("finished before", json.loads(finished.read_text()))
         with open_run(recipe, folder, interrupts, watcher or Watcher()) as run:
             reason = train(run)
@@ -237,8 +240,9 @@ def _close(run: Run, reason: str) -> dict[str, Any]:
     base = run.scores(run.splits.test, "test", images, role="reference")
     trained = run.scores(run.splits.test, "test", images, role="ema")
     summary = _summary(run, reason, best, base, trained, test_seconds=time.perf_counter() - started)
-    report.contact_sheet(run.folder.path / "samples", base, trained)
+    samples.keep_test(run.folder.path, base, trained)
     write_whole(run.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_report(run.folder.path)
     return summary
 
 

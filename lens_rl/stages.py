@@ -18,7 +18,7 @@ from base_model.generator import Generator
 from lens_core.records import Prompt, Sample, Verdict
 from lens_core.runs import RunFolder, RunProblem
 from lens_core.seeds import seed_of
-from lens_rl import checkpoint, learning, nft
+from lens_rl import checkpoint, learning, nft, samples
 from lens_rl.evaluation import Scores, evaluate
 from lens_rl.guards import best_step, reason_to_stop
 from lens_rl.judges.judge import RubricJudge
@@ -267,7 +267,8 @@ class Run:
             "validation/verdicts": scores.verdicts,
             "validation/errors": scores.errors,
         }
-        self.row |= {f"validation/{kind}": yes / valid for kind, (yes, valid) in scores.by_kind.items()}
+        self.row |= {f"validation/{kind}": share for kind, share in scores.shares.items()}
+        samples.keep_validation(self.folder.path, step, scores)
         columns, passed = self.watch.show_canaries([(order.prompt, one.image) for order, one, _ in scores.made], step)
         self.row |= columns
         for line in passed:

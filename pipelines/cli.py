@@ -153,22 +153,24 @@ def generate(
 @app.command()
 @problems_explained
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="A run folder; several with --compare.")],
+    compare: Annotated[bool, typer.Option("--compare", help="Lay several runs over each other.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write; RUN/report.html, or compare.html beside the runs, if not given."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a finished run: its validations and its closing table.
+    """Write the page of a run, at any time of its life, and print its tables.
 
-    Example: lens-rl report runs/shapes-seed0
+    Example: lens-rl report --compare runs/shapes-seed0 runs/shapes-seed1
     """
     from rich.console import Console
 
-    from lens_rl.report import held_out_table, learning_table, read_summary
+    from pipelines.report import report as write
 
-    summary = read_summary(run)
-    if as_json:
-        print(json.dumps(summary, indent=2))
-    else:
-        Console().print(learning_table(run), held_out_table(summary))
+    numbers, file = write(runs, compare=compare, out=out, console=Console(quiet=as_json))
+    print(json.dumps(numbers, indent=2) if as_json else f"report: {file}")
 
 
 @app.command()

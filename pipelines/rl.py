@@ -11,7 +11,8 @@ from lens_core.recipes import find_recipe, load_recipe
 from lens_rl.job import Outcome, check_run, run_job
 from lens_rl.plan import Plan
 from lens_rl.recipe import RECIPES, RlRecipe
-from lens_rl.report import held_out_table
+from lens_rl.report import REPORT
+from lens_rl.report.tables import held_out_table
 from lens_rl.stages import Watcher
 
 PHASES = ("rollout", "judge", "train")
@@ -87,5 +88,5 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
         f"({summary['judge_errors']} errors) in {summary['wall_seconds']:.0f} s; best step {summary['best_step']}",
         highlight=False,
     )
-    console.print(f"pictures: {folder / 'samples' / 'contact-sheet.png'}", highlight=False, soft_wrap=True)
-    console.print(f"numbers:  {folder / 'summary.json'}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {folder / REPORT}", highlight=False, soft_wrap=True)
+    console.print(f"numbers: {folder / 'summary.json'}", highlight=False, soft_wrap=True)

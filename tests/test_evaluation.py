@@ -1,29 +1,17 @@
-"""Intervals that cover, gains that are paired, missing rewards that drop out on both sides."""
+"""Gains are paired, and missing rewards drop out on both sides."""
 
 import numpy as np
 import pytest
 
-from lens_rl.evaluation import Scores, compare, interval
+from lens_rl.evaluation import Scores, compare
 
 
 def scores(reward_PG, by_kind=None):
     return Scores(np.asarray(reward_PG, dtype=float), by_kind or {}, 0.1, 0, 0, [])
 
 
-def test_interval_covers_the_mean_about_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    hits = 0
-    for trial in range(200):
-        low, high = interval(random.uniform(size=60), seed=trial)
-        hits += low <= 0.5 <= high
-    assert 0.90 <= hits / 200 <= 0.99
-
-
-def test_interval_is_the_same_each_time_and_shrinks():
-    values = np.random.default_rng(1).uniform(size=400)
-    assert interval(values) == interval(values)
-    wide, narrow = interval(values[:25]), interval(values)
-    assert narrow[1] - narrow[0] < (wide[1] - wide[0]) / 2
+def counts(*yes_of_valid):
+    return np.array(yes_of_valid)
 
 
 def test_gain_is_paired_over_prompts():
@@ -42,6 +30,10 @@ def test_an_image_without_a_reward_drops_out_on_both_sides():
     assert (result["base"], result["trained"], result["gain"]) == pytest.approx((0.25, 0.5, 0.25))
 
 
-def test_by_kind():
-    result = compare(scores([[1.0]], {"count": (1, 4), "gone": (1, 1)}), scores([[1.0]], {"count": (3, 4)}))
-    assert result["by_kind"] == {"count": {"base": 0.25, "trained": 0.75}}
+def test_shares_and_gains_by_kind():
+    base = scores([[1.0], [0.0]], {"count": counts((1, 4), (0, 4)), "gone": counts((1, 1), (1, 1))})
+    trained = scores([[1.0], [0.0]], {"count": counts((3, 4), (3, 4))})
+    assert base.shares == {"count": 0.125, "gone": 1.0}
+    by_kind = compare(base, trained)["by_kind"]
+    assert by_kind.keys() == {"count"}
+    assert (by_kind["count"]["base"], by_kind["count"]["trained"], by_kind["count"]["gain"]) == (0.125, 0.75, 0.625)

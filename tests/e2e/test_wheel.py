@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DATA = (".yaml", ".j2", ".json", ".safetensors", ".md")
+DATA = (".yaml", ".j2", ".json", ".safetensors", ".md", ".css")
 
 
 @pytest.mark.slow
