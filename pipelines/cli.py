@@ -383,6 +383,27 @@ def judge_try(
         job.print_trial(trial, Console())
 
 
+@judge_app.command("report")
+@problems_explained
+def judge_report(
+    run: Annotated[Path, typer.Argument(help="A run folder, also while it runs, or a verdict store.")],
+    as_json: Json = False,
+) -> None:
+    """Say what the judges of a run did and cost: per step, per kind of criterion, and in all.
+
+    Example: lens-rl judge report runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from pipelines import judge_report as job
+
+    found = job.read_accounts(run)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        job.print_accounts(found, Console())
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, what is missing for which recipe, and the fix.

@@ -119,7 +119,7 @@ def test_a_failing_judge_stops_the_run_and_is_no_zero(tmp_path, start):
     assert summary["judge_errors"] > 0
     assert summary["cost_usd"] == 0.0
     rows = [json.loads(line) for line in (tmp_path / "tolerant" / "metrics.jsonl").read_text().splitlines()]
-    assert all(row["images/without_reward"] == round(row["images"] / 3) for row in rows[1:2])
+    assert all(abs(row["images/without_reward"] - row["images"] / 3) < 1 for row in rows[1:])
     # Two thirds answer, half of them yes: with failures as zeros the mean would be a third.
     assert 0.4 < sum(row["reward"] for row in rows[1:]) / len(rows[1:]) < 0.6
 

@@ -121,7 +121,7 @@ class Backend(Protocol):
         ...
 
     async def check(self, picture: Any, question: Question) -> Usage:
-        """One question asked before a run, where that can find out more than the constructor did; nothing is kept of it.
+        """One question asked before a run, where that finds out more than the constructor did; no answer is kept.
 
         Raises JudgeProblem, with the recipe's field and the remedy, where the endpoint, its model or
         what the capabilities promise is not there.

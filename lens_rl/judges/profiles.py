@@ -55,7 +55,7 @@ class Profile(Strict):
     temperature: Annotated[float, Field(ge=0.0)] | None = None
     """Sent where the model takes one."""
     reasoning_efforts: tuple[str, ...] = ()
-    """What the model accepts; the first is its default here. Only at `none` may temperature and probabilities be asked."""
+    """What the model accepts; the first is its default here. Temperature and probabilities are asked at `none` only."""
     reasoning_tokens: Count = 4096
     """Room for thinking, at efforts other than `none`."""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -116,8 +116,8 @@ def profile_of(judge: Judge) -> Profile:
         )
     if judge.longest_side and judge.longest_side > profile.image.longest_side:
         raise RecipeProblem(
-            f"judge.longest_side: {judge.longest_side} is over the limit of profile {name}, {profile.image.longest_side} "
-            "pixels; ask for that or less, or write a profile of your own"
+            f"judge.longest_side: {judge.longest_side} pixels are over the limit of profile {name}, "
+            f"{profile.image.longest_side}; ask for that or less, or write a profile of your own"
         )
     return profile
 

@@ -1,4 +1,4 @@
-"""What all judges behind an HTTP endpoint share: send one request, say what came of it, and look before a run starts."""
+"""What all judges behind an HTTP endpoint share: one request, what came of it, and a look before a run starts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
