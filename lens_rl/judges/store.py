@@ -158,6 +158,20 @@ class VerdictStore:
             self._db.execute("BEGIN")
             return [write() for write in writes]
 
+    def take_over(self, other: Path, *, step: int) -> None:
+        """Copy the valid verdicts of a training step from another store; those that are here already stay."""
+        VerdictStore.read(other).close()  # says what is wrong with it
+        with self._writing, _explained(other):
+            self._db.execute("ATTACH ? AS other", (str(other),))
+            try:
+                with self._db:
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO verdicts SELECT * FROM other.verdicts WHERE step=? AND status='ok'",
+                        (step,),
+                    )
+            finally:
+                self._db.execute("DETACH other")
+
     def give_up_open(self, judge_id: str) -> int:
         """Requests that a process left open when it ended: they stay charged at their worst case, as lost."""
         with self._transaction():
