@@ -347,10 +347,12 @@ def judge_compare(
     from pipelines import judge_compare as job
 
     comparison = job.compare_judges((a, b), on, prompts=prompts, rubric=rubric, probes=probes, out=out)
+    page = job.write_page(comparison, out)
     if as_json:
         print(json.dumps(job.as_json(comparison), indent=2))
     else:
         job.print_comparison(comparison, Console())
+        print(page)
 
 
 @judge_app.command("try")
@@ -381,6 +383,27 @@ def judge_try(
         print(json.dumps(job.as_json(trial), indent=2))
     else:
         job.print_trial(trial, Console())
+
+
+@judge_app.command("report")
+@problems_explained
+def judge_report(
+    run: Annotated[Path, typer.Argument(help="A run folder, also while it runs, or a verdict store.")],
+    as_json: Json = False,
+) -> None:
+    """Say what the judges of a run did and cost: per step, per kind of criterion, and in all.
+
+    Example: lens-rl judge report runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from pipelines import judge_report as job
+
+    found = job.read_accounts(run)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        job.print_accounts(found, Console())
 
 
 @app.command()

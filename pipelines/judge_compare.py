@@ -1,5 +1,6 @@
 """`lens-rl judge compare`: two judges on the same pictures, as numbers, a table and a page."""
 
+import json
 import math
 import sqlite3
 from collections.abc import Callable
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from lens_core.progress import ProgressDisplay
 from lens_core.recipes import RecipeProblem, load_recipe
+from lens_core.runs import write_whole
 from lens_rl.judges import open_backend, open_judge
 from lens_rl.judges.agreement import Estimate
 from lens_rl.judges.comparison import ALL, Comparison, Conduct, compare
@@ -21,6 +24,7 @@ from lens_rl.judges.examination import Examination, Picture, examine, num_answer
 from lens_rl.judges.judge import RubricJudge, refuse_unreadable
 from lens_rl.judges.probes import Probe
 from lens_rl.recipe import Judge, RlRecipe
+from lens_rl.report.judges import write_judges
 from pipelines.judge_remake import remake_validation
 from pipelines.judge_sources import named_judge, pictures_in, spread
 from rubrics.rubric import Rubric
@@ -105,6 +109,13 @@ def _stored_id(store: Path, name: str, ids: list[str]) -> str:
     )
 
 
+def write_page(comparison: Comparison, out: Path) -> Path:
+    """The page and the numbers, beside each other."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "comparison.json", json.dumps(as_json(comparison), indent=2) + "\n")
+    return write_judges(comparison, out / "comparison.html")
+
+
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """Everything, with null where a number is not defined."""
 
@@ -125,56 +136,56 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     console.print(_agreement_table(comparison))
     if comparison.probed:
         console.print(_probe_table(comparison))
-    console.print(_judge_table(comparison))
+    if (by_itself := _judge_table(comparison)).row_count:
+        console.print(by_itself)
     for kind, found in comparison.by_kind.items():
         for warning in found.warnings:
             console.print(f"[yellow]{kind}:[/] {warning}", highlight=False)
 
 
 def _agreement_table(comparison: Comparison) -> Table:
-    table = Table(
-        title=f"Agreement on {comparison.pictures} pictures", title_justify="left",
-        caption="95 % intervals: bootstrap over pictures. Balanced accuracy is A's where B is taken to be right.",
-        caption_justify="left",
-    )  # fmt: skip
-    for column in ("", "verdicts", "kappa", "agreement", "PABAK", "balanced", "yes A", "yes B"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    names = ("", "n", "kappa", "agree", "PABAK", "bal.", "yes A", "yes B")
+    table = _table(f"Agreement on {comparison.pictures} pictures", *names)
+    table.caption = "n verdicts. 95 % intervals: bootstrap over pictures. bal.: balanced accuracy of A if B is right."
     for kind, found in comparison.by_kind.items():
-        table.add_row(
-            f"[bold]{kind}[/]" if kind == ALL else kind,
-            f"{found.verdicts:,}",
-            with_interval(found.kappa),
-            *(number(one) for one in (found.agreement, found.pabak, found.balanced_accuracy, found.yes_a, found.yes_b)),
-            end_section=kind == ALL,
-        )
+        values = (found.agreement, found.pabak, found.balanced_accuracy, found.yes_a, found.yes_b)
+        table.add_row(_kind(kind), f"{found.verdicts:,}", with_interval(found.kappa), *map(number, values))
     return table
 
 
 RATES: dict[str, Callable[[Conduct], dict[str, Estimate]]] = {
-    "yes on other prompts": lambda conduct: conduct.yes_bias,
+    "yes on others": lambda conduct: conduct.yes_bias,
     "contradictions": lambda conduct: conduct.contradictions,
-    "flips on repeat": lambda conduct: conduct.repeat_flips,
-    "flips on reordering": lambda conduct: conduct.order_flips,
+    "repeat flips": lambda conduct: conduct.repeat_flips,
+    "order flips": lambda conduct: conduct.order_flips,
 }
 
 
 def _probe_table(comparison: Comparison) -> Table:
-    table = Table(title=f"Probes on {comparison.probed} pictures", title_justify="left")
-    table.add_column("")
-    shown = {name: rates for name, rates in RATES.items() if rates(comparison.a) or rates(comparison.b)}
-    for name in shown:
-        for judge in ("A", "B"):
-            table.add_column(f"{name}\n{judge}", justify="right")
+    both = (comparison.a, comparison.b)
+    shown = {name: rates for name, rates in RATES.items() if any(map(rates, both))}
+    table = _table(f"Probes on {comparison.probed} pictures", "", *(f"{name}\nA      B" for name in shown))
+    table.caption = "The less, the better."
     for kind in comparison.by_kind:
-        cells = [rates(one).get(kind) for rates in shown.values() for one in (comparison.a, comparison.b)]
-        table.add_row(f"[bold]{kind}[/]" if kind == ALL else kind, *map(number, cells), end_section=kind == ALL)
+        cells = (" ".join(f"{number(rates(one).get(kind)):>5}" for one in both) for rates in shown.values())
+        table.add_row(_kind(kind), *cells)
     return table
 
 
-def _judge_table(comparison: Comparison) -> Table:
-    table = Table(title="Each judge by itself", title_justify="left")
-    for column in ("", "A", "B"):
+def _table(title: str, *columns: str) -> Table:
+    """As narrow as can be, for terminals of 80 columns."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    return table
+
+
+def _kind(kind: str) -> str:
+    return f"[bold]{kind}[/]" if kind == ALL else kind
+
+
+def _judge_table(comparison: Comparison) -> Table:
+    table = _table("Each judge by itself", "", "A", "B")
     both = (comparison.a, comparison.b)
     for name, values in (
         ("Brier against the other", [one.calibration and one.calibration.brier for one in both]),

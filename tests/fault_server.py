@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import web
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 90, 3
+"""What each completion says it took."""
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Behaviour:
     """Seconds that a stalled request hangs: longer than the client's deadline."""
     at_most: int | None = None
     """Requests taken at once; more are told 429."""
+    prompt_tokens: int = PROMPT_TOKENS
 
 
 @dataclass
@@ -105,8 +107,8 @@ class FaultServer:
     def say(self, content: str | None, **message: Any) -> web.Response:
         """A completion with its usage, whether it can be used or not."""
         self.seen.said += 1
-        self.seen.tokens += PROMPT_TOKENS + COMPLETION_TOKENS
-        return web.json_response(completion(content, **message))
+        self.seen.tokens += self.behaviour.prompt_tokens + COMPLETION_TOKENS
+        return web.json_response(completion(content, self.behaviour.prompt_tokens, **message))
 
 
 def right(questions: dict[str, str]) -> str:
@@ -115,7 +117,7 @@ def right(questions: dict[str, str]) -> str:
     return json.dumps({name: truth(key) for name, key in questions.items()})
 
 
-def completion(content: str | None, **message: Any) -> dict[str, Any]:
+def completion(content: str | None, prompt_tokens: int = PROMPT_TOKENS, **message: Any) -> dict[str, Any]:
     return {
         "id": "c",
         "object": "chat.completion",
@@ -130,9 +132,9 @@ def completion(content: str | None, **message: Any) -> dict[str, Any]:
             }
         ],
         "usage": {
-            "prompt_tokens": PROMPT_TOKENS,
+            "prompt_tokens": prompt_tokens,
             "completion_tokens": COMPLETION_TOKENS,
-            "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+            "total_tokens": prompt_tokens + COMPLETION_TOKENS,
         },
     }
 

@@ -20,10 +20,11 @@ from rubrics.rubric import Rubric
 from tests.fault_server import questions_of
 
 CRITERIA = 10
+KINDS = ("colour", "shape", "count")
 PROMPT = Prompt(
     "p",
     "a circle",
-    criteria=tuple(Criterion(f"c{n}", f"Statement {n} holds.", f"kind {n % 3}") for n in range(CRITERIA)),
+    criteria=tuple(Criterion(f"c{n}", f"Statement {n} holds.", KINDS[n % 3]) for n in range(CRITERIA)),
 )
 PRICE = Price(input=10.0, output=40.0)
 RUBRIC = Rubric.load("lens")

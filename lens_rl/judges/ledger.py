@@ -32,7 +32,7 @@ class Ledger:
 
     def __init__(self, store: VerdictStore, judge_id: str, price: Price | None, budget_usd: float | None):
         assert price is not None or budget_usd is None, "see prices.refuse_unpriced"
-        self._store, self._judge_id, self._price, self._budget = store, judge_id, price, budget_usd
+        self.store, self._judge_id, self._price, self._budget = store, judge_id, price, budget_usd
         store.give_up_open(judge_id)
         self._charged = store.cost(judge_id) or 0.0
         self._in_flight = 0
@@ -56,7 +56,7 @@ class Ledger:
             self._change.clear()
             await self._change.wait()
         known = None if self._price is None else cost
-        row = self._store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
+        row = self.store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
         self._charged += cost
         self._in_flight += 1
         return Entry(row, worst, cost, time.perf_counter())

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lens_core.records import Verdict
 from lens_core.runs import RunProblem
 from lens_rl.judges.backend import Question, Usage
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 10.0
@@ -164,6 +168,14 @@ class VerdictStore:
         """What a SELECT says of `verdicts` and `requests`."""
         with _explained(self.path):
             return self._db.execute(query, values).fetchall()
+
+    def frame(self, query: str) -> "pandas.DataFrame":
+        """The same as a table with named columns."""
+        import pandas
+
+        with _explained(self.path):
+            cursor = self._db.execute(query)
+            return pandas.DataFrame(cursor.fetchall(), columns=[column[0] for column in cursor.description])
 
     def close(self) -> None:
         self._db.close()
