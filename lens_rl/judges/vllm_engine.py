@@ -54,14 +54,14 @@ class VllmBackend(InProcessBackend):
         return [(self._read(output), len(output.prompt_token_ids)) for output in outputs]
 
     def _load(self) -> None:
-        self._engine = self._vllm.LLM(
-            model=self.name,
-            max_model_len=4096,
-            limit_mm_per_prompt={"image": 1},
-            enable_prefix_caching=True,
-            logprobs_mode="raw_logprobs",
-            seed=0,
-        )
+        usual = {
+            "max_model_len": 4096,
+            "limit_mm_per_prompt": {"image": 1},
+            "enable_prefix_caching": True,
+            "logprobs_mode": "raw_logprobs",
+            "seed": 0,
+        }
+        self._engine = self._vllm.LLM(model=self.name, **(usual | self.profile.engine))
         tokenizer = self._engine.get_tokenizer()
         found = [tokenizer.encode(label, add_special_tokens=False) for label in (labels.YES, labels.NO)]
         if any(len(ids) != 1 for ids in found):
