@@ -118,7 +118,7 @@ def pictures(count: int) -> Iterator[np.ndarray]:
         grain = random.normal(0, 0.8, (SIDE, SIDE, 1))
         bases.append(np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8))
     for number in range(count):
-        yield np.roll(bases[number % len(bases)], 8 * (number // len(bases)), axis=1)
+        yield np.roll(bases[number % len(bases)], 4 * (number // len(bases)), axis=1)
 
 
 def ours(endpoint: Endpoint, shape: Shape, images: int) -> float | None:

@@ -77,9 +77,11 @@ def rl(
         if as_json:
             from dataclasses import asdict
 
-            print(json.dumps({**asdict(plan), "problems": problems}, indent=2))
+            print(json.dumps({**asdict(plan), "warnings": job.warnings(config), "problems": problems}, indent=2))
         else:
             job.print_plan(config, plan, console)
+            for text in job.warnings(config):
+                print(f"warning: {text}", file=sys.stderr)
         if problems:
             raise ValueError("this run would not start:\n  - " + "\n  - ".join(problems))
         return

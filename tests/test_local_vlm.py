@@ -43,6 +43,11 @@ def judged(judge: Judge):
         try:
             await backend.check(pictures[0], asked[0])
             replies = [[await backend.answer(picture, part) for part in parts] for picture in pictures]
+            if (
+                backend.model
+            ):  # no more is charged than was held back; the tiny server reads the picture once a criterion
+                worst = backend.worst_case(pictures[0], parts[0])
+                assert replies[0][0].usage.input_tokens <= worst.input_tokens / worst.requests * len(parts[0])
         finally:
             await backend.close()
         return [[answer for reply in row for answer in reply.answers] for row in replies], replies

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback in front of the tiny VLM: chat completions, decisions and tokenize, as vLLM speaks them.
+"""A real HTTP server on loopback before the tiny VLM: chat completions, decisions and tokenize, as vLLM has them.
 
 It answers from the model's own probabilities, and keeps what it was asked, so that a test can look.
 """

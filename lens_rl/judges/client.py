@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
@@ -235,13 +236,14 @@ class _Counting(openai.DefaultAioHttpClient):
         try:
             async with asyncio.timeout(self._seconds):
                 response = await super().send(request, **options)
-        except httpx2.ConnectError:
-            tries.sent -= 1  # nobody heard it
-            raise
         except TimeoutError:
             tries.unreported += 1
             raise httpx2.ReadTimeout("the deadline of this try has passed", request=request) from None
-        except httpx2.ConnectTimeout as error:  # what the transport makes of a connection that was cut
+        except httpx2.ConnectTimeout as error:
+            # The transport calls all that goes wrong with a connection so; aiohttp knows better.
+            if isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+                tries.sent -= 1  # nobody heard it
+                raise httpx2.ConnectError(str(error), request=request) from error
             tries.unreported += 1
             raise httpx2.ReadError(str(error), request=request) from error
         except httpx2.TransportError:

@@ -99,13 +99,12 @@ class RubricJudge:
         return [future.result() for _, future in pending]
 
     def rehearse(self, prompt: Prompt, image: np.ndarray, *, images: int) -> None:
-        """Let a backend that is not free look before the work: a bad key or model is found out here.
+        """Let the backend look before the work: a bad key or model is found out here.
 
         Only its row in the ledger is kept. Raises JudgeProblem for what it finds, and, where nothing has been judged
         yet, for a budget that cannot pay for the `images` of one step.
         """
-        if self._ledger is not None:
-            self._later(self._rehearse(self._ledger, prompt, image, images)).result()
+        self._later(self._rehearse(prompt, image, images)).result()
 
     def cost(self) -> float | None:
         """US dollars of every request in the store's file, so of the whole run; None where a price is unknown."""
@@ -193,12 +192,12 @@ class RubricJudge:
         subject.open = [one for one, verdict in judged if verdict.status in WORTH_ASKING_AGAIN]
         return subject.open
 
-    async def _rehearse(self, ledger: Ledger, prompt: Prompt, image: np.ndarray, images: int) -> None:
+    async def _rehearse(self, prompt: Prompt, image: np.ndarray, images: int) -> None:
         asked = self._asked(prompt)
         usage = await self._sender.check(self.backend.prepare(image), asked[0].question)
-        if not self._store.has_verdicts(self.judge_id):
+        if self._ledger is not None and not self._store.has_verdicts(self.judge_id):
             requests = images * -(-len(asked) // self.backend.capabilities.questions_per_request)
-            ledger.refuse_short(usage, times=requests, what=f"one step of {images} images in {requests} requests")
+            self._ledger.refuse_short(usage, times=requests, what=f"one step of {images} images in {requests} requests")
 
 
 def refuse_unreadable(backend: Backend, prompts: Sequence[Prompt]) -> None:

@@ -123,17 +123,27 @@ def profile_of(judge: Judge) -> Profile:
 
 
 def warnings(judge: Judge, today: date) -> list[str]:
-    """What a user should hear before a run, though it may start: a model whose days are counted.
-
-    Raises RecipeProblem where the model is gone from its vendor's own endpoint.
-    """
-    end = load_profile(profile_name(judge)).shutdown
-    if end is None:
+    """What a user should hear before a run that may start: that its model's days are counted."""
+    profile = load_profile(profile_name(judge))
+    end = profile.shutdown
+    if end is None or judge.backend not in profile.backends:
         return []
-    model, day = model_name(judge), f"{end.date.day} {end.date:%B %Y}"
+    model, day = model_name(judge), _in_words(end.date)
     if today < end.date:
         left = (end.date - today).days
         return [f"judge.model: {model} is shut down on {day}, in {left} days; its successor is {end.successor}"]
-    if judge.base_url is None:
-        raise RecipeProblem(f"judge.model: {model} was shut down on {day}; its successor is {end.successor}")
-    return [f"judge.model: its vendor shut {model} down on {day}; {judge.base_url} may serve it still"]
+    return [f"judge.model: {model} was shut down on {day}; its successor is {end.successor}"]
+
+
+def refuse_gone(judge: Judge, today: date) -> None:
+    """Raise RecipeProblem for a model that its vendor's own endpoint has no more; others may serve it still."""
+    end = load_profile(profile_name(judge)).shutdown
+    if end is not None and judge.base_url is None and today >= end.date:
+        raise RecipeProblem(
+            f"judge.model: {model_name(judge)} was shut down on {_in_words(end.date)} (see {end.source}): use its "
+            f"successor {end.successor}, or give the judge.base_url of an endpoint that still serves it"
+        )
+
+
+def _in_words(day: date) -> str:
+    return f"{day.day} {day:%B %Y}"

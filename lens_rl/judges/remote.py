@@ -1,6 +1,7 @@
 """What all judges behind an HTTP endpoint share: one request, what came of it, and a look before a run starts."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from lens_core.records import Criterion
 from lens_rl.judges.backend import Answer, Backend, JudgeProblem, Question, Reply, Status, Usage
 from lens_rl.judges.client import TRANSPORT_RETRIES, Exchange, ModelClient
 from lens_rl.judges.picture import Picture, encode
-from lens_rl.judges.profiles import effort_of, model_name, profile_of
+from lens_rl.judges.profiles import effort_of, model_name, profile_of, refuse_gone
 from lens_rl.recipe import Judge
 
 CHECKS = 3
@@ -26,6 +27,7 @@ class RemoteBackend(Backend):
     path: str
 
     def __init__(self, judge: Judge):
+        refuse_gone(judge, date.today())
         self.profile = profile_of(judge)
         self.name = self.model = model_name(judge)
         self.effort = effort_of(judge)
