@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, judge_id TEXT NOT NULL, step INTEGER, questions INTEGER NOT NULL,
     status TEXT NOT NULL, latency REAL, cost REAL,
     tries INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, unreported INTEGER NOT NULL
+    cache_write_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    unreported INTEGER NOT NULL, throttled INTEGER NOT NULL
 )
 """
 _FROM_1 = "ALTER TABLE verdicts ADD COLUMN step INTEGER"
@@ -141,7 +142,8 @@ class VerdictStore:
         with self._transaction():
             row = self._db.execute(
                 "INSERT INTO requests (judge_id, step, questions, status, cost, tries, input_tokens, cached_tokens, "
-                "cache_write_tokens, output_tokens, unreported) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
+                "cache_write_tokens, output_tokens, unreported, throttled) "
+                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
                 (judge_id, step, questions, cost, *_taken(worst)),
             ).lastrowid
         assert row is not None
@@ -226,7 +228,7 @@ class VerdictStore:
     def _settle(self, settled: Settled) -> None:
         self._db.execute(
             "UPDATE requests SET status=?, latency=?, cost=?, tries=?, input_tokens=?, cached_tokens=?, "
-            "cache_write_tokens=?, output_tokens=?, unreported=? WHERE id=?",
+            "cache_write_tokens=?, output_tokens=?, unreported=?, throttled=? WHERE id=?",
             (settled.status, settled.latency, settled.cost, *_taken(settled.usage), settled.row),
         )
 
@@ -255,6 +257,7 @@ def _taken(usage: Usage) -> tuple[int, ...]:
         usage.cache_write_tokens,
         usage.output_tokens,
         usage.unreported,
+        usage.throttled,
     )
 
 
