@@ -23,6 +23,7 @@ from lens_core.records import Criterion, Prompt
 from lens_rl.models import EMBEDDED
 from pipelines.cli import app
 from taxonomy.prompt_set import write_prompts
+from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -108,6 +109,11 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
         return
     if verb in PARSED_ONLY:
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+        return
+    if verb == "report":
+        for name in {word for word in arguments if word.startswith("runs/")}:
+            finished_run(tmp_path / name)
+        assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
     run = {"export": "shapes + style.safetensors", "judge": "pictures"}.get(verb, "shapes")
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
