@@ -23,6 +23,7 @@ from lens_rl.judges.comparison import ALL, Comparison, Conduct, compare
 from lens_rl.judges.examination import Examination, Picture, examine, num_answers
 from lens_rl.judges.judge import RubricJudge, refuse_unreadable
 from lens_rl.judges.probes import Probe
+from lens_rl.judges.store import VerdictStore
 from lens_rl.recipe import Judge, RlRecipe
 from lens_rl.report.judges import write_judges
 from pipelines.judge_remake import remake_validation
@@ -50,7 +51,9 @@ def compare_judges(
     folder = on
     if (on / "config.yaml").is_file():
         rubric = rubric or load_recipe(RlRecipe, on / "config.yaml").rubric.path
-        folder = remake_validation(on, out)
+        folder, step = remake_validation(on, out)
+        with closing(VerdictStore(out / STORE)) as store:
+            store.take_over(on / "verdicts-rank0.sqlite", step=step)
     loaded = Rubric.load(rubric or "lens")
     pictures = pictures_in(folder, prompts, loaded)
     for judge, name in zip(judges, names, strict=True):

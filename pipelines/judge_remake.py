@@ -21,16 +21,20 @@ from rubrics.rubric import Rubric
 from taxonomy.prompt_set import write_prompts
 
 
-def remake_validation(run: Path, out: Path) -> Path:
-    """A folder in `out` with the pictures and their prompts.jsonl, made unless it is there. Raises RecipeProblem."""
+def remake_validation(run: Path, out: Path) -> tuple[Path, int]:
+    """A folder in `out` with the pictures and their prompts.jsonl, made unless it is there; and their step.
+
+    Raises RecipeProblem for a run that has not got so far.
+    """
     recipe = load_recipe(RlRecipe, run / "config.yaml")
     folder = RunFolder(run)
     rows = [row for row in folder.metrics() if row["step"] in folder.checkpoints()]
     if not rows:
         raise RecipeProblem(f"--on {run}: the run has no checkpoint yet")
-    pictures = out / f"validation-{best_step(rows):06d}"
+    step = best_step(rows)
+    pictures = out / f"validation-{step:06d}"
     if pictures.is_dir():
-        return pictures
+        return pictures, step
     prompts = load_splits(recipe.prompts, Rubric.load(recipe.rubric.path)).validation
     orders = plan(
         prompts,
@@ -58,4 +62,4 @@ def remake_validation(run: Path, out: Path) -> Path:
         for done, (order, sample) in enumerate(made, start=1):
             Image.fromarray(sample.image).save(draft / f"{order.prompt.id}-{order.index}.png")
             bar.update(done, order.prompt.text)
-    return pictures
+    return pictures, step

@@ -36,7 +36,9 @@ def _in_all(row: Account) -> Table:
     table.add_row("errors", _kinds_of(row["errors"]))
     if row["requests"]:
         table.add_row("requests", _kinds_of(row["requests"]))
-        table.add_row("tries sent", f"{row['tries']:,}, {row['unreported_tries']:,} of them at their worst-case cost")
+        table.add_row("tries sent", f"{row['tries']:,}")
+        table.add_row("of them told 429", f"{row['throttled_tries']:,}")
+        table.add_row("charged at their worst", f"{row['unreported_tries']:,}")
         for name in TOKENS:
             table.add_row(name.replace("_", " "), f"{row[name]:,}")
     table.add_row("cost", _dollars(row["cost_usd"]))

@@ -85,12 +85,12 @@ class FaultServer:
         questions = questions_of(body)
         self.seen.requests += 1
         self.seen.asked += questions.values()
+        if self.behaviour.at_most is not None and self.at_once >= self.behaviour.at_most:
+            return await self.fault("429", request, questions)
         self.at_once += 1
         try:
             self.seen.most_at_once = max(self.seen.most_at_once, self.at_once)
             await asyncio.sleep(self.behaviour.latency)
-            if self.behaviour.at_most is not None and self.at_once > self.behaviour.at_most:
-                return await self.fault("429 soon", request, questions)
             if self.random.random() < self.behaviour.rate:
                 kind = self.random.choice(self.behaviour.kinds or tuple(FAULTS))
                 return await self.fault(kind, request, questions)

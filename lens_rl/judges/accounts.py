@@ -18,7 +18,7 @@ FROM verdicts GROUP BY judge_id, step, kind, status
 """
 _REQUESTS = f"""
 SELECT judge_id, step, status, count(*) AS requests, total(cost IS NULL) AS unpriced,
-    {", ".join(f"total({name}) AS {name}" for name in ("tries", "unreported", *TOKENS, "cost"))}
+    {", ".join(f"total({name}) AS {name}" for name in ("tries", "throttled", "unreported", *TOKENS, "cost"))}
 FROM requests GROUP BY judge_id, step, status
 """
 _LATENCIES = "SELECT judge_id, step, latency FROM requests WHERE status NOT IN ('open', 'lost')"
@@ -87,6 +87,7 @@ def _requests(frame: Any) -> dict[str, Any]:
     return {
         "requests": _counts(frame, "requests"),
         "tries": int(frame["tries"].sum()),
+        "throttled_tries": int(frame["throttled"].sum()),
         "unreported_tries": int(frame["unreported"].sum()),
         **{name: int(frame[name].sum()) for name in TOKENS},
         "cost_usd": None if frame["unpriced"].sum() else float(frame["cost"].sum()),

@@ -50,7 +50,8 @@ class Usage:
 
     `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs. `unreported` are
     those of the requests that may be charged although no reply told what they took: stalled past the deadline, cut
-    off, or answered with a body that cannot be read. The ledger charges each at its worst case.
+    off, or answered with a body that cannot be read. The ledger charges each at its worst case. `throttled` are those
+    told 429: the judge sends fewer at once for a while.
     """
 
     requests: int = 0
@@ -59,6 +60,7 @@ class Usage:
     cache_write_tokens: int = 0
     output_tokens: int = 0
     unreported: int = 0
+    throttled: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))

@@ -73,9 +73,9 @@ class ModelClient:
             # The SDK's typed resources walk through every message again; the bare door sends the body as it is.
             reply = await self._sdk.post(path, body=body, cast_to=httpx2.Response)
             content = _json_object(reply.content)
-            return Exchange(content, None, Usage(tries.sent, unreported=tries.unreported + (content is None)))
+            return Exchange(content, None, tries.usage(unread=content is None))
         except openai.OpenAIError as error:
-            return Exchange(None, error, Usage(tries.sent, unreported=tries.unreported))
+            return Exchange(None, error, tries.usage())
         finally:
             _TRIES.reset(token)
 
@@ -210,6 +210,11 @@ class _Tries:
 
     sent: int = 0
     unreported: int = 0
+    throttled: int = 0
+
+    def usage(self, *, unread: bool = False) -> Usage:
+        """With one more unreported where the reply could not be read."""
+        return Usage(self.sent, unreported=self.unreported + unread, throttled=self.throttled)
 
 
 _TRIES: contextvars.ContextVar[_Tries] = contextvars.ContextVar("tries")
@@ -244,6 +249,7 @@ class _Counting(openai.DefaultAioHttpClient):
         except httpx2.TransportError:
             tries.unreported += 1
             raise
+        tries.throttled += response.status_code == 429
         if response.status_code == 429 and _code(response) in NO_QUOTA:
             response.headers["x-should-retry"] = "false"
         return response

@@ -187,7 +187,9 @@ class RubricJudge:
             for one, answer in zip(asked, sent.reply.answers, strict=True)
         ]
         judged = list(zip(asked, verdicts, strict=True))
-        self._store.add(subject.prompt_id, judged, step=subject.step, settled=sent.settled)
+        await self._store.soon(
+            lambda: self._store.add(subject.prompt_id, judged, step=subject.step, settled=sent.settled)
+        )
         subject.verdicts |= {one.sha: verdict for one, verdict in judged}
         subject.open = [one for one, verdict in judged if verdict.status in WORTH_ASKING_AGAIN]
         return subject.open

@@ -56,9 +56,11 @@ class Ledger:
             self._change.clear()
             await self._change.wait()
         known = None if self._price is None else cost
-        row = self.store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
-        self._charged += cost
+        self._charged += cost  # before anything is waited for, so that others see it
         self._in_flight += 1
+        row = await self.store.soon(
+            lambda: self.store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
+        )
         return Entry(row, worst, cost, time.perf_counter())
 
     def close(self, entry: Entry, status: str, usage: Usage) -> Settled:

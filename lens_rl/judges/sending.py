@@ -1,6 +1,5 @@
 """One request on its way: a free slot, a row in the ledger, the reply and what it took."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 from lens_core.runs import RunProblem
 from lens_rl.judges.backend import Backend, JudgeProblem, Question, Reply, Usage
 from lens_rl.judges.ledger import Ledger
+from lens_rl.judges.slots import Slots
 from lens_rl.judges.store import Settled, VerdictStore
 
 CHECKS = 3
@@ -30,29 +30,32 @@ class Sent:
 
 
 class Sender:
-    """At most `concurrency` requests at once. After a problem that no later request can survive, none goes out."""
+    """At most `concurrency` requests at once; none after a problem that no later request can survive."""
 
     def __init__(self, backend: Backend, store: VerdictStore, ledger: Ledger | None, *, concurrency: int):
         self._backend, self._store, self._ledger = backend, store, ledger
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Slots(concurrency)
         self._problem: RunProblem | None = None
 
     async def send(self, picture: Any, questions: Sequence[Question], step: int | None) -> Sent:
         """One request. What `Sent.settled` holds is still to be stored, together with the verdicts."""
-        async with self._slots:
+        ticket, throttled = await self._slots.take(), False
+        try:
             if self._problem is not None:
                 raise self._problem
-            try:
-                sent = await self._send(picture, questions, step)
-                if len(sent.reply.answers) != len(questions):
-                    raise JudgeProblem(
-                        f"judge.backend {self._backend.identity!r} gave {len(sent.reply.answers)} answers to "
-                        f"{len(questions)} questions: `answer` must return one for each, in their order"
-                    )
-                return sent
-            except RunProblem as problem:
-                self._problem = problem
-                raise
+            sent = await self._send(picture, questions, step)
+            throttled = sent.reply.usage.throttled > 0
+            if len(sent.reply.answers) != len(questions):
+                raise JudgeProblem(
+                    f"judge.backend {self._backend.identity!r} gave {len(sent.reply.answers)} answers to "
+                    f"{len(questions)} questions: `answer` must return one for each, in their order"
+                )
+            return sent
+        except RunProblem as problem:
+            self._problem = problem
+            raise
+        finally:
+            self._slots.give_back(ticket, throttled=throttled)
 
     async def check(self, picture: Any, question: Question) -> Usage:
         """`Backend.check`, with its row in the ledger; where it raises, that row stays charged at its worst case."""

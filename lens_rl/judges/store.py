@@ -8,17 +8,19 @@ of that are there, still open, with their worst case.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lens_core.records import Verdict
 from lens_core.runs import RunProblem
 from lens_rl.judges.backend import Question, Usage
+from lens_rl.judges.commits import Commits
 
 if TYPE_CHECKING:
     import pandas
@@ -41,7 +43,8 @@ CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, judge_id TEXT NOT NULL, step INTEGER, questions INTEGER NOT NULL,
     status TEXT NOT NULL, latency REAL, cost REAL,
     tries INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL, unreported INTEGER NOT NULL
+    cache_write_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,
+    unreported INTEGER NOT NULL, throttled INTEGER NOT NULL
 )
 """
 _FROM_1 = "ALTER TABLE verdicts ADD COLUMN step INTEGER"
@@ -72,7 +75,7 @@ class Settled:
 
 
 class VerdictStore:
-    """Used by one thread; several may be open on one file, and their writers wait for each other.
+    """Of one process, whose threads may share it. Several may be open on one file; their writers wait for each other.
 
     Errors are stored too, for the count, but are asked again. `step` is the training step that a verdict or request
     belongs to, None outside of all steps.
@@ -86,6 +89,9 @@ class VerdictStore:
             # A killed process loses nothing with NORMAL; only a power cut can lose the last moments.
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._upgrade()
+            # Looking something up never waits for a commit, and sees nothing that is not on disk.
+            reader = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        self._share(reader)
 
     @classmethod
     def read(cls, path: Path) -> "VerdictStore":
@@ -100,11 +106,12 @@ class VerdictStore:
             )
             if (version := store._version()) != SCHEMA_VERSION:
                 raise _of_another_version(path, version)
+        store._share(reader=store._db)
         return store
 
     def find(self, image_sha: str, judge_id: str, asked: Sequence[Asked]) -> list[Verdict | None]:
         """The stored verdict of each question, or None where there is no valid one."""
-        rows = self._db.execute(
+        rows = self._reader.execute(
             f"SELECT question_sha, {_COLUMNS} FROM verdicts WHERE image_sha=? AND judge_id=? AND status='ok'",
             (image_sha, judge_id),
         )
@@ -125,17 +132,18 @@ class VerdictStore:
              v.value, v.status, v.p, v.mass, v.latency, v.tokens, v.cost, step)
             for asked, v in judged
         ]  # fmt: skip
-        with _explained(self.path), self._db:
+        with self._transaction():
             if settled is not None:
                 self._settle(settled)
             self._db.executemany(f"INSERT OR REPLACE INTO verdicts VALUES ({','.join('?' * 14)})", rows)
 
     def open_request(self, judge_id: str, *, step: int | None, questions: int, worst: Usage, cost: float | None) -> int:
         """Write down, before it is sent, a request and the most it can take. Gives its row."""
-        with _explained(self.path), self._db:
+        with self._transaction():
             row = self._db.execute(
                 "INSERT INTO requests (judge_id, step, questions, status, cost, tries, input_tokens, cached_tokens, "
-                "cache_write_tokens, output_tokens, unreported) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
+                "cache_write_tokens, output_tokens, unreported, throttled) "
+                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
                 (judge_id, step, questions, cost, *_taken(worst)),
             ).lastrowid
         assert row is not None
@@ -143,19 +151,39 @@ class VerdictStore:
 
     def settle(self, settled: Settled) -> None:
         """Write down what became of a request."""
-        with _explained(self.path), self._db:
+        with self._transaction():
             self._settle(settled)
+
+    def together(self, writes: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Several calls of the methods above in one transaction, and what each gives."""
+        with self._transaction():
+            self._db.execute("BEGIN")
+            return [write() for write in writes]
+
+    def take_over(self, other: Path, *, step: int) -> None:
+        """Copy the valid verdicts of a training step from another store; those that are here already stay."""
+        VerdictStore.read(other).close()  # says what is wrong with it
+        with self._writing, _explained(other):
+            self._db.execute("ATTACH ? AS other", (str(other),))
+            try:
+                with self._db:
+                    self._db.execute(
+                        "INSERT OR IGNORE INTO verdicts SELECT * FROM other.verdicts WHERE step=? AND status='ok'",
+                        (step,),
+                    )
+            finally:
+                self._db.execute("DETACH other")
 
     def give_up_open(self, judge_id: str) -> int:
         """Requests that a process left open when it ended: they stay charged at their worst case, as lost."""
-        with _explained(self.path), self._db:
+        with self._transaction():
             return self._db.execute(
                 "UPDATE requests SET status='lost' WHERE status='open' AND judge_id=?", (judge_id,)
             ).rowcount
 
     def cost(self, judge_id: str | None = None) -> float | None:
         """US dollars of all requests, or of one judge's; None as soon as one has no known price."""
-        total, unknown = self._db.execute(
+        total, unknown = self._reader.execute(
             "SELECT total(cost), total(cost IS NULL) FROM requests WHERE judge_id=coalesce(?, judge_id)", (judge_id,)
         ).fetchone()
         return None if unknown else total
@@ -167,7 +195,7 @@ class VerdictStore:
     def rows(self, query: str, *values: object) -> list[tuple]:
         """What a SELECT says of `verdicts` and `requests`."""
         with _explained(self.path):
-            return self._db.execute(query, values).fetchall()
+            return self._reader.execute(query, values).fetchall()
 
     def frame(self, query: str) -> "pandas.DataFrame":
         """The same as a table with named columns."""
@@ -178,12 +206,29 @@ class VerdictStore:
             return pandas.DataFrame(cursor.fetchall(), columns=[column[0] for column in cursor.description])
 
     def close(self) -> None:
+        self.soon.close()
+        self._reader.close()
         self._db.close()
+
+    def _share(self, reader: sqlite3.Connection) -> None:
+        self._reader, self._writing = reader, threading.RLock()
+        self.soon = Commits(self.together)
+        """`await store.soon(lambda: store.add(...))`: the same call, committed together with others that wait."""
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One thread at a time; inside of `together` all are part of its one."""
+        with self._writing, _explained(self.path):
+            if self._db.in_transaction:
+                yield
+            else:
+                with self._db:
+                    yield
 
     def _settle(self, settled: Settled) -> None:
         self._db.execute(
             "UPDATE requests SET status=?, latency=?, cost=?, tries=?, input_tokens=?, cached_tokens=?, "
-            "cache_write_tokens=?, output_tokens=?, unreported=? WHERE id=?",
+            "cache_write_tokens=?, output_tokens=?, unreported=?, throttled=? WHERE id=?",
             (settled.status, settled.latency, settled.cost, *_taken(settled.usage), settled.row),
         )
 
@@ -212,6 +257,7 @@ def _taken(usage: Usage) -> tuple[int, ...]:
         usage.cache_write_tokens,
         usage.output_tokens,
         usage.unreported,
+        usage.throttled,
     )
 
 
