@@ -109,8 +109,12 @@ class ModelClient:
         status = f"HTTP {error.status_code}: " if isinstance(error, openai.APIStatusError) else ""
         inner = getattr(error, "body", None)
         words = str(inner["message"]) if isinstance(inner, Mapping) and inner.get("message") else str(error)
-        words = " ".join(words.replace(self._key, "[key]").split() if self._key else words.split())
-        return status + (words if len(words) <= 300 else words[:300] + " ...")
+        return status + self.short(words)
+
+    def short(self, words: str) -> str:
+        """On one line, 300 characters at most, and without the key."""
+        words = " ".join((words.replace(self._key, "[key]") if self._key else words).split())
+        return words if len(words) <= 300 else words[:300] + " ..."
 
     async def close(self) -> None:
         await self._sdk.close()
