@@ -20,6 +20,7 @@ from base_model.lens import LORA_TARGETS
 from base_model.lora_files import write_for_comfyui
 from base_model.weights import save_in_one_file
 from lens_core.records import Criterion, Prompt
+from lens_rl.judges.store import VerdictStore
 from lens_rl.models import EMBEDDED
 from pipelines.cli import app
 from taxonomy.prompt_set import write_prompts
@@ -93,6 +94,13 @@ def write_models(folder: Path) -> None:
         write_for_comfyui(lora.adapter(transformer, "style"), folder).rename(folder / f"{name}.safetensors")
 
 
+def write_store(folder: Path) -> Path:
+    """The verdict store of a run that has just begun."""
+    path = folder / "verdicts-rank0.sqlite"
+    VerdictStore(path).close()
+    return path
+
+
 @pytest.mark.parametrize("page, words", COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS])
 def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -116,6 +124,8 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
         assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
     run = {"export": "shapes + style.safetensors", "judge": "pictures"}.get(verb, "shapes")
+    if arguments[:1] == ["report"] and verb == "judge":
+        arguments = ["report", str(write_store(tmp_path))]
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output

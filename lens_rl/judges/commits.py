@@ -21,14 +21,15 @@ class Commits:
         self._together = together
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verdict store")
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """What commits, while there is something to commit. Cancelled, it would leave writes undone."""
 
     async def __call__(self, write: Callable[[], Written]) -> Written:
         """What `write` gives, once it is on disk. Raises what `together` raises, for all that were part of it."""
         done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, done))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain())
+        if self.task is None:
+            self.task = asyncio.create_task(self._drain())
         return await done
 
     def close(self) -> None:
@@ -52,4 +53,4 @@ class Commits:
                     if not done.done():  # else whoever asked was cancelled, and the write is on disk all the same
                         done.set_result(result)
         finally:
-            self._task = None
+            self.task = None

@@ -115,13 +115,14 @@ class RubricJudge:
         return self._later(read()).result()
 
     def close(self) -> None:
-        """Drop what is in flight, which stays charged at its worst case, and end the thread."""
+        """Drop what is in flight, which stays charged at its worst case, keep what came back, and end the thread."""
 
         async def wind_up() -> None:
-            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            others = asyncio.all_tasks() - {asyncio.current_task(), self._store.soon.task}
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await self._store.soon(lambda: None)  # after all that was waiting to be written
             await self.backend.close()
 
         self._later(wind_up()).result()
