@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -72,6 +72,9 @@ class RubricJudge:
         self._ledger = Ledger(store, self.judge_id, price, budget_usd) if backend.model else None
         self._sender = Sender(backend, store, self._ledger, concurrency=concurrency)
         self._rendered: dict[int, tuple[Prompt, list[Asked]]] = {}
+        # Hashing and encoding take milliseconds a picture, in which the event loop would answer to nobody. One thread:
+        # more would take the processor from whoever makes the next pictures.
+        self._pictures = ThreadPoolExecutor(1, thread_name_prefix="pictures")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
@@ -129,17 +132,19 @@ class RubricJudge:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._pictures.shutdown(cancel_futures=True)
         self._store.close()
 
     def _later(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _judge(self, prompt: Prompt, image: np.ndarray, step: int | None) -> tuple[Verdict, ...]:
-        sha, asked = image_sha(image), self._asked(prompt)
+        asked, in_thread = self._asked(prompt), asyncio.get_running_loop().run_in_executor
+        sha = await in_thread(self._pictures, image_sha, image)
         known = self._store.find(sha, self.judge_id, asked)
         missing = [one for one, verdict in zip(asked, known, strict=True) if verdict is None]
         if missing:
-            picture = self.backend.prepare(image)
+            picture = await in_thread(self._pictures, self.backend.prepare, image)
             size = self.backend.capabilities.questions_per_request
             parts = [missing[start : start + size] for start in range(0, len(missing), size)]
             subjects = [_Subject(prompt.id, sha, step, picture, part) for part in parts]
