@@ -193,6 +193,8 @@ def _follows(item: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
 def _describe(model: type[BaseModel], item: dict[str, Any], origin: dict[Path_, str], where: str) -> str:
     keys: Path_ = tuple(item["loc"])
     place = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), where)
+    if item["type"] == "value_error" and place.startswith("--set"):
+        place = place.partition("=")[0]  # the value may be a key in the wrong place; the message says what it may
     field = ".".join(map(str, keys)) or "recipe"
     if item["type"] == "extra_forbidden":
         fields = sorted(_fields(model, keys[:-1]))
