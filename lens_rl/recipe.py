@@ -69,8 +69,9 @@ class Endpoint(Strict):
     profile: str | None = None
     """What is known of the model: a name in `lens_rl/judges/profiles/` or a path; None: the one that lists the model,
     else `generic`."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; the key itself never enters a file."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key; the key itself never enters a file. None: OPENAI_API_KEY for OpenAI, and
+    no key for any other endpoint, so that one vendor's key is not shown to another."""
     timeout_seconds: Positive = 60.0
     """A try that takes longer is given up; the client makes the next one."""
     reasoning_effort: str | None = None
@@ -85,8 +86,8 @@ class Endpoint(Strict):
 
     @field_validator("api_key_env")
     @classmethod
-    def a_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    def a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError("give the name of an environment variable that holds the key, never the key")
         return name
 

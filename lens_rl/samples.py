@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a report is read without torch
 FIRST_OF_TEST, FIRST_OF_VALIDATION, EXTREMES = 12, 6, 4
 """Prompts whose pictures are kept: the first ones, which nobody chose, and so many of each of the `Extremes`."""
 PICTURES_PER_PROMPT = 2
-LONGEST_SIDE = 384
+LONGEST_SIDE = 256
 """Pixels; larger pictures are kept smaller, which is enough to look at."""
 LOSSLESS_SIDE = 128
 """Pixels; pictures up to this size are kept to the pixel."""
@@ -188,7 +188,7 @@ def _save(image: np.ndarray, stem: Path) -> str:
     else:
         file = stem.with_suffix(".webp")
         picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-        picture.save(file, quality=82)
+        picture.save(file, quality=80)
     return file.name
 
 

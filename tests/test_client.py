@@ -249,6 +249,21 @@ def test_a_missing_key_is_named_with_the_remedy(monkeypatch):
         ChatModel(Endpoint(model="m", api_key_env="JUDGE_KEY"), where="writer")
 
 
+def test_a_key_of_openai_is_shown_to_nobody_else(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(lambda *_: completion("hi")) as served:
+        ask(served, api_key_env=None)
+    assert KEY not in served.authorizations[0]
+    refused = Reply({"error": {"message": "who are you?"}}, status=401)
+    with serving(lambda *_: refused) as served, pytest.raises(ModelProblem, match=r"without a key: name its variable"):
+        ask(served, api_key_env=None)
+
+
+def test_openai_is_where_the_recipe_says_and_not_where_the_environment_does(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.example/v1")
+    assert ModelClient(endpoint(None), where="judge", problem=JudgeProblem).url == client.OPENAI
+
+
 def test_tokens_are_told_apart_by_what_they_cost():
     usage = {"prompt_tokens": 100, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 60}}
     assert client.chat_tokens({"usage": usage}) == Usage(0, 40, 60, 0, 7)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from peft import LoraConfig
+from PIL import Image
 from typer.testing import CliRunner
 
 from base_model import lora
@@ -18,9 +19,12 @@ from base_model.checkpoint import stored_transformer
 from base_model.lens import LORA_TARGETS
 from base_model.lora_files import write_for_comfyui
 from base_model.weights import save_in_one_file
+from lens_core.records import Criterion, Prompt
 from lens_rl.judges.store import VerdictStore
 from lens_rl.models import EMBEDDED
 from pipelines.cli import app
+from taxonomy.prompt_set import write_prompts
+from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -67,6 +71,17 @@ def write_files(folder: Path) -> None:
         (folder / f"{split}.jsonl").write_text(line.replace("red circle", f"red circle of the {split} kind") + "\n")
 
 
+def write_pictures(folder: Path) -> None:
+    """The pictures that the pages about judges ask about."""
+    Image.new("RGB", (64, 64), "black").save(folder / "cat.png")
+    (folder / "pictures").mkdir()
+    check = {"kind": "present", "of": "red circle"}
+    criterion = Criterion("c", "There is a red circle.", "shape", check)
+    write_prompts(folder / "pictures" / "prompts.jsonl", [Prompt("p", "one red circle", criteria=(criterion,))])
+    for number, colour in enumerate(("red", "white", "black")):
+        Image.new("RGB", (20, 20), colour).save(folder / "pictures" / f"p-{number}.png")
+
+
 def write_models(folder: Path) -> None:
     """The models that the pages name: the embedded one under the names of the large ones, and LoRAs for it."""
     (folder / "checkpoints").mkdir()
@@ -93,13 +108,24 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
     write_files(tmp_path)
     if page == "docs/load-and-export.md":
         write_models(tmp_path)
+    if page == "docs/trust-the-judge.md":
+        write_pictures(tmp_path)
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
+    if verb == "judge" and any("model=" in word or word == "lens" for word in arguments):
+        command = typer.main.get_command(app).commands[verb].commands[arguments[0]]  # type: ignore[attr-defined]
+        command.make_context(arguments[0], arguments[1:])  # parsed only: it would ask a language model
+        return
     if verb in PARSED_ONLY:
         typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
         return
+    if verb == "report":
+        for name in {word for word in arguments if word.startswith("runs/")}:
+            finished_run(tmp_path / name)
+        assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
+        return
+    run = {"export": "shapes + style.safetensors", "judge": "pictures"}.get(verb, "shapes")
     if arguments[:1] == ["report"] and verb == "judge":
         arguments = ["report", str(write_store(tmp_path))]
-    run = "shapes + style.safetensors" if verb == "export" else "shapes"
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output

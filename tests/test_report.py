@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lens_core.recipes import find_recipe, load_recipe
+from lens_core.recipes import find_recipe, load_recipe, read_recipe
 from lens_core.runs import RunFolder, RunProblem
 from lens_rl import report
 from lens_rl.job import run_job
@@ -21,6 +22,7 @@ from lens_rl.report.page import render_report
 from lens_rl.report.record import read_run
 from lens_rl.report.tables import comparison_table, held_out_table, learning_table
 from lens_rl.report.words import count, dollars, duration, percent, share, signed
+from lens_rl.samples import folder_of_test
 from pipelines.cli import app
 from tests.browser import CHROMIUM, Browser
 from tests.e2e.runs import SMALL, model
@@ -164,6 +166,15 @@ def test_a_run_that_a_guard_stopped_says_so(copy):
     assert "It stopped by itself. Drift: |v| / |v_ref| is 1.4." in render_report(read_run(copy))
 
 
+def test_a_test_without_any_reward_is_told_as_such(copy):
+    summary = json.loads((copy / "summary.json").read_text())
+    nothing = dict.fromkeys(("base", "trained", "gain"), math.nan) | {"gain_interval": [math.nan, math.nan]}
+    summary["held_out"] |= {**nothing, "n": 0, "by_kind": {}}
+    (copy / "summary.json").write_text(json.dumps(summary))
+    page = render_report(read_run(copy))
+    assert "Reward could not be measured" in page and "nan" not in re.sub(r"data:[^\"]*", "", page).replace("nance", "")
+
+
 def test_a_kind_that_lost_is_named(copy):
     summary = json.loads((copy / "summary.json").read_text())
     kind = summary["held_out"]["by_kind"]["count"]
@@ -181,6 +192,22 @@ def test_the_best_and_the_worst_prompts_carry_every_verdict(run):
     verdicts = len(re.findall(r'<i class="verdict (?:yes|no|error)"', page))
     cards = page.count('<article class="card">')
     assert verdicts == cards * 2 * 2 * 2, "two criteria, two sides, two pictures a card"
+
+
+def test_a_verdict_that_the_judge_failed_to_give_is_no_no(copy):
+    file = folder_of_test(copy, "trained") / "transcripts.jsonl"
+    file.write_text(
+        re.sub(r'"value": [01], "status": "ok"', '"value": null, "status": "timeout"', file.read_text(), count=1)
+    )
+    page = render_report(read_run(copy))
+    assert 1 <= page.count('aria-label="error"') <= 2, "once a card that shows the prompt"
+
+
+def test_the_same_command_brings_back_a_page_that_is_gone(copy):
+    (copy / "report.html").unlink()
+    config = read_recipe(RlRecipe, (copy / "config.yaml").read_text(), "config.yaml")
+    assert run_job(config, copy).reason == "finished before"
+    assert (copy / "report.html").is_file()
 
 
 def test_folders_that_are_no_runs_are_refused_with_a_fix(tmp_path, copy):
@@ -256,7 +283,7 @@ def test_who_is_ahead_is_said_only_as_far_as_intervals_carry(run):
         runs = [dataclasses.replace(record, summary=mine), dataclasses.replace(record, summary=other, path=run.parent)]
         file = run.parent / "ahead.html"
         pages.append(report.write_comparison(runs, compare_runs(runs), file).read_text(encoding="utf-8"))
-    assert "the intervals of the two overlap" in pages[0] and "their intervals do not overlap" in pages[1]
+    assert "Their intervals overlap" in pages[0] and "Their intervals do not overlap" in pages[1]
 
 
 def test_terminal_tables_show_brackets_as_they_are(run, copy):

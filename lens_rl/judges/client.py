@@ -12,7 +12,6 @@ Its rules:
 import asyncio
 import contextvars
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +26,10 @@ from lens_rl.judges.backend import Usage
 from lens_rl.judges.profiles import effort_of, load_profile, model_name, profile_name
 from lens_rl.recipe import Endpoint
 
+OPENAI = "https://api.openai.com/v1"
 TRANSPORT_RETRIES = 5
 NO_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 """Codes of a 429 that waiting does not mend."""
-
-logging.getLogger("httpx2").setLevel(logging.WARNING)  # else a line a request, where a program logs at INFO
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,18 @@ class ModelClient:
     """One endpoint. Raises `problem`, an exception type, where the key is missing."""
 
     def __init__(self, endpoint: Endpoint, *, where: str, problem: type[Exception]):
-        self._where, self._key_env = where, endpoint.api_key_env
-        self._key = os.environ.get(endpoint.api_key_env, "")
-        if not self._key and endpoint.base_url is None:
+        self._where = where
+        self._key_env = endpoint.api_key_env or ("OPENAI_API_KEY" if endpoint.base_url is None else None)
+        self._key = os.environ.get(self._key_env, "") if self._key_env else ""
+        if self._key_env and not self._key:
             raise problem(
-                f"{where}.api_key_env: the environment variable {endpoint.api_key_env} is not set; "
-                f"export it, or name another, or give the {where}.base_url of a server that needs no key"
+                f"{where}.api_key_env: the environment variable {self._key_env} is not set; export it, or name "
+                f"another, or give the {where}.base_url of a server that needs no key"
             )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sdk = openai.AsyncOpenAI(
             api_key=self._key or "none",
-            base_url=endpoint.base_url,
+            base_url=endpoint.base_url or OPENAI,  # never what OPENAI_BASE_URL says: the recipe does
             http_client=_Counting(endpoint.timeout_seconds),
             max_retries=TRANSPORT_RETRIES,
         )
@@ -93,15 +92,16 @@ class ModelClient:
     def fatal(self, error: openai.OpenAIError, model: str) -> str | None:
         """Why no later request will fare better, with the field to change; None where one may."""
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            key = f"the key in {self._key_env}" if self._key else f"a request without a key: {self._key_env} is not set"
-            return f"{self._where}.api_key_env: the endpoint rejected {key} ({self.said(error)})"
+            key = f"the key in {self._key_env}" if self._key else "a request without a key: name its variable"
+            return f"{self._where}.api_key_env: {self.url} rejected {key} ({self.said(error)})"
         if isinstance(error, openai.NotFoundError):
             return (
                 f"{self._where}.model or {self._where}.base_url: {self.url} does not have {model!r} or this kind of "
                 f"request ({self.said(error)})"
             )
         if isinstance(error, openai.RateLimitError) and error.code in NO_QUOTA:
-            return f"{self._where}.api_key_env: the account behind {self._key_env} has no quota left ({error.code})"
+            account = f"the account behind {self._key_env or self.url}"
+            return f"{self._where}.api_key_env: {account} has no quota left ({error.code})"
         return None
 
     def said(self, error: openai.OpenAIError) -> str:
@@ -109,8 +109,12 @@ class ModelClient:
         status = f"HTTP {error.status_code}: " if isinstance(error, openai.APIStatusError) else ""
         inner = getattr(error, "body", None)
         words = str(inner["message"]) if isinstance(inner, Mapping) and inner.get("message") else str(error)
-        words = " ".join(words.replace(self._key, "[key]").split() if self._key else words.split())
-        return status + (words if len(words) <= 300 else words[:300] + " ...")
+        return status + self.short(words)
+
+    def short(self, words: str) -> str:
+        """On one line, 300 characters at most, and without the key."""
+        words = " ".join((words.replace(self._key, "[key]") if self._key else words).split())
+        return words if len(words) <= 300 else words[:300] + " ..."
 
     async def close(self) -> None:
         await self._sdk.close()

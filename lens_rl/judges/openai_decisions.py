@@ -77,6 +77,6 @@ def _read_one(answer: Mapping[str, Any]) -> Answer:
     if answer["type"] == "refusal":
         return Answer(None, "refusal")
     p = answer.get("probability")
-    if answer["type"] != "predicate" or type(p) not in (int, float) or not 0.0 <= p <= 1.0:
+    if answer["type"] != "predicate" or isinstance(p, bool) or not isinstance(p, int | float) or not 0.0 <= p <= 1.0:
         return Answer(None, "invalid")
     return Answer(int(p > 0.5), p=float(p))

@@ -64,6 +64,8 @@ class Profile(Strict):
     """Room for a single digit where its probability is not read; some endpoints refuse very small limits."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the request, as the server documents them."""
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of `vllm.LLM`, for the backend `vllm`: its share of the GPU, how many of them."""
     image: Pictures
     shutdown: Shutdown | None = None
 

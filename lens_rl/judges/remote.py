@@ -88,7 +88,7 @@ class RemoteBackend(Backend):
                     return usage
         raise JudgeProblem(
             f"judge.model: {self.name} at {self.client.url} does not answer as it was asked, {CHECKS} times in a row: "
-            f"it sent {_short(exchange.body)}; take another judge.model, judge.request or rubric template"
+            f"it sent {self.client.short(_said(exchange.body))}; take another judge.model, judge.request or rubric template"
         )
 
     def worst_case(self, picture: Picture, questions: Sequence[Question]) -> Usage:
@@ -138,11 +138,9 @@ def without_value(status: Status, number: int) -> tuple[Answer, ...]:
     return tuple(Answer(None, status) for _ in range(number))
 
 
-def _short(body: Mapping[str, Any] | None) -> str:
-    """A reply in a line."""
+def _said(body: Mapping[str, Any] | None) -> str:
+    """The text of a reply, or whatever it is."""
     try:
-        message = (body or {})["choices"][0]["message"]
-        text = repr(message.get("content"))
+        return repr((body or {})["choices"][0]["message"].get("content"))
     except (KeyError, IndexError, TypeError, AttributeError):
-        text = "no JSON" if body is None else repr(body)
-    return text if len(text) <= 200 else text[:200] + " ..."
+        return "no JSON" if body is None else repr(body)

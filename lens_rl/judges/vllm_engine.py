@@ -35,9 +35,8 @@ class VllmBackend(InProcessBackend):
                 "judge.base_url, or pip install vllm into an environment of its own"
             ) from error
         self._vllm: Any = vllm
-        self._engine: Any = None
-        self._sampling: Any = None
-        self._ids: list[int] = []
+        self._loaded: tuple[Any, Any, list[int]] | None = None
+        """The engine, how it is asked, and the ids of the two labels."""
 
     def prepare(self, image: np.ndarray) -> tuple[Image.Image, str]:
         """The picture, and a name by which the engine knows it again for its other questions."""
@@ -47,32 +46,33 @@ class VllmBackend(InProcessBackend):
         return picture, image_sha(image)
 
     def answer_batch(self, jobs: Sequence[Job]) -> list[tuple[Answer, int]]:
-        if self._engine is None:
-            self._load()
-        talks = [_conversation(*picture, question) for picture, question in jobs]
-        outputs = self._engine.chat(talks, self._sampling, use_tqdm=False)
-        return [(self._read(output), len(output.prompt_token_ids)) for output in outputs]
+        self._loaded = self._loaded or self._load()
+        engine, sampling, ids = self._loaded
+        talks = [_conversation(picture, name, question) for (picture, name), question in jobs]
+        outputs = engine.chat(talks, sampling, use_tqdm=False)
+        return [(_read(output, ids), len(output.prompt_token_ids)) for output in outputs]
 
-    def _load(self) -> None:
-        self._engine = self._vllm.LLM(
-            model=self.name,
-            max_model_len=4096,
-            limit_mm_per_prompt={"image": 1},
-            enable_prefix_caching=True,
-            logprobs_mode="raw_logprobs",
-            seed=0,
-        )
-        tokenizer = self._engine.get_tokenizer()
+    def _load(self) -> tuple[Any, Any, list[int]]:
+        usual = {
+            "max_model_len": 4096,
+            "limit_mm_per_prompt": {"image": 1},
+            "enable_prefix_caching": True,
+            "logprobs_mode": "raw_logprobs",
+            "seed": 0,
+        }
+        engine = self._vllm.LLM(model=self.name, **(usual | self.profile.engine))
+        tokenizer = engine.get_tokenizer()
         found = [tokenizer.encode(label, add_special_tokens=False) for label in (labels.YES, labels.NO)]
         if any(len(ids) != 1 for ids in found):
             raise JudgeProblem(f'judge.model: "1" and "0" must each be one token to {self.name}')
-        self._ids = [ids[0] for ids in found]
-        self._sampling = self._vllm.SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=self._ids)
+        ids = [ids[0] for ids in found]
+        return engine, self._vllm.SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=ids), ids
 
-    def _read(self, output: Any) -> Answer:
-        first = output.outputs[0].logprobs[0]
-        l1, l0 = (first[token].logprob if token in first else float("-inf") for token in self._ids)
-        return labels.from_logprobs(l1, l0)
+
+def _read(output: Any, ids: Sequence[int]) -> Answer:
+    first = output.outputs[0].logprobs[0]
+    l1, l0 = (first[token].logprob if token in first else float("-inf") for token in ids)
+    return labels.from_logprobs(l1, l0)
 
 
 def _conversation(picture: Image.Image, name: str, question: Question) -> list[dict[str, Any]]:

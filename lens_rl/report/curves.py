@@ -96,7 +96,7 @@ def points(rows: Sequence[dict[str, Any]], name: str) -> list[Point]:
     return [(row["step"], row[name]) for row in rows if not math.isnan(row.get(name, math.nan))]
 
 
-def _drop(run: RunRecord) -> Panel:
+def _drop(run: RunRecord) -> Panel | None:
     best, found = -math.inf, []
     for step, reward in points(run.validations, "validation/reward"):
         best = max(best, reward)
@@ -104,7 +104,8 @@ def _drop(run: RunRecord) -> Panel:
     return _guard(
         "Fall from the best",
         found,
-        "How far validation reward lies below the best so far. Reward that falls after rising is the mark of collapse.",
+        "How far validation reward lies below the best so far. A run stops where it stays beyond the limit for "
+        f"{run.settings.get('guards.patience', 2)} validations in a row: the mark of collapse.",
         upper=run.settings.get("guards.max_drop"),
         dots=True,
     )

@@ -10,7 +10,8 @@ from lens_rl.judges.agreement import Estimate
 from lens_rl.judges.comparison import ALL, DEAD_BAND, Comparison, Conduct
 from lens_rl.report import words
 from lens_rl.report.charts import Chart, Scale, Series, line_chart
-from lens_rl.report.page import Headline, template
+from lens_rl.report.headline import Headline
+from lens_rl.report.page import template
 
 LOOKS = ("accent", "run2")
 """Of judge A and of judge B."""

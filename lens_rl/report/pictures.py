@@ -97,7 +97,8 @@ def film_strips(run: RunRecord) -> list[Strip]:
         for one in run.validation(step):
             if one.picture is not None and one.index == 0:
                 strip = strips.setdefault(one.group, Strip(one.text, []))
-                strip.frames.append(_picture(folder, one, f"step {step}", f"{step}"))
+                caption = f"{step} best" if step == run.best_step else f"{step}"
+                strip.frames.append(_picture(folder, one, f"step {step}", caption))
     return [strip for strip in strips.values() if len(strip.frames) > 1]
 
 

@@ -74,7 +74,7 @@ class RunRecord:
     @cached_property
     def seconds(self) -> dict[str, float]:
         """Seconds of each phase so far; of `test`, once the run has ended."""
-        spent = {phase: sum(row.get(f"seconds/{phase}", 0.0) for row in self.rows) for phase in PHASES}
+        spent = {phase: self.total(f"seconds/{phase}") for phase in PHASES}
         if self.summary:
             spent["test"] = max(0.0, self.summary["wall_seconds"] - sum(spent.values()))
         return spent
@@ -90,7 +90,7 @@ class RunRecord:
 
     def total(self, *names: str) -> float:
         """The sum of some metrics over the run."""
-        return sum(row.get(name, 0) for row in self.rows for name in names)
+        return sum((row.get(name, 0.0) for row in self.rows for name in names), start=0.0)
 
     def validation(self, step: int) -> list[Transcript]:
         """What was kept of the validation after `step`."""

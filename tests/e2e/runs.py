@@ -7,7 +7,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from lens_core.recipes import find_recipe, load_recipe
 from lens_core.runs import RunFolder
+from lens_rl.job import run_job
+from lens_rl.recipe import RECIPES, RlRecipe
 from tests.tiny import tiny_generator
 
 SMALL = (
@@ -40,6 +43,14 @@ def model(folder: Path) -> Path:
 def command(model_folder: Path, runs: Path, name: str, *overrides: str) -> list[str]:
     sets = [part for value in (*SMALL, f"model={model_folder}", *overrides) for part in ("--set", value)]
     return [sys.executable, "-m", "pipelines", "rl", "shapes", "--runs", str(runs), "--name", name, *sets]
+
+
+def finished_run(folder: Path) -> Path:
+    """A run of seconds, run to its end in this process."""
+    start = model(folder.parent / "start")
+    config = load_recipe(RlRecipe, find_recipe("shapes", RECIPES), [*SMALL, f"model={start}"])
+    assert run_job(config, folder).reason == "finished"
+    return folder
 
 
 def finish(arguments: list[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
