@@ -6,6 +6,7 @@ minutes is parsed only, and has whole runs of its own in other tests.
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,8 +102,13 @@ def write_store(folder: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("finished") / "run")
+
+
 @pytest.mark.parametrize("page, words", COMMANDS, ids=[f"{page}: {' '.join(words)[:60]}" for page, words in COMMANDS])
-def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
+def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
     write_files(tmp_path)
@@ -120,7 +126,7 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch):
         return
     if verb == "report":
         for name in {word for word in arguments if word.startswith("runs/")}:
-            finished_run(tmp_path / name)
+            shutil.copytree(request.getfixturevalue("finished"), tmp_path / name)
         assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
     run = {"export": "shapes + style.safetensors", "judge": "pictures"}.get(verb, "shapes")
