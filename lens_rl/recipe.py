@@ -18,16 +18,18 @@ Side = Annotated[int, Field(ge=1)]
 
 
 class Prompts(Strict):
-    """What to ask for: drawn from a taxonomy tree, or read from files of your own."""
+    """What to ask for: drawn from a taxonomy tree, a built set, or files of your own."""
 
     tree: str | None = None
-    """Name of a tree in `taxonomy/trees/`, or the path of a YAML file."""
+    """Name of a tree in `taxonomy/trees/` that says its prompts itself, or the path of a YAML file."""
+    set: str | None = None
+    """Name of a set in `taxonomy/sets/`, or the path of a prompt file; a prompt's id decides which split it is in."""
     file: str | None = None
-    """Prompt file (.jsonl or .txt) to train on, in place of a tree; then give the two below too."""
+    """Prompt file (.jsonl, .parquet or .txt) to train on; then give the two below too."""
     validation_file: str | None = None
     test_file: str | None = None
     train: Count = 1024
-    """Prompts drawn for training; the run goes through them in a new order every epoch."""
+    """Prompts drawn for training, of a tree only; the run goes through them in a new order every epoch."""
     validation: Count = 64
     """Prompts for selection and the stop rule."""
     test: Count = 256
@@ -36,8 +38,8 @@ class Prompts(Strict):
 
     @model_validator(mode="after")
     def one_source(self) -> "Prompts":
-        if (self.tree is None) == (self.file is None):
-            raise ValueError("give either prompts.tree or prompts.file")
+        if [self.tree, self.set, self.file].count(None) != 2:
+            raise ValueError("give one of prompts.tree, prompts.set and prompts.file")
         if self.file and not (self.validation_file and self.test_file):
             raise ValueError("prompts.file needs prompts.validation_file and prompts.test_file beside it")
         return self

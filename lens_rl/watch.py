@@ -64,9 +64,9 @@ class Watch:
         errors = sum(verdict.value is None for verdicts in said.values() for verdict in verdicts)
         columns: dict[str, float | None] = {"images": len(said), "errors": errors}
         if pairs := _pairs(judged, said):
-            columns |= _columns(*np.array(pairs).T)
+            found = _columns(*np.array(pairs).T)
             gaps = [row[f"{PREFIX}/gap"] for row in history if f"{PREFIX}/gap" in row]
-            columns["gap_growth"] = gap_growth([*gaps, columns["gap"]])
+            columns |= {**found, "gap_growth": gap_growth([*gaps, found["gap"]])}
         known = {name: value for name, value in columns.items() if value is not None and not math.isnan(value)}
         return {f"{PREFIX}/{name}": value for name, value in known.items()}
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -80,20 +79,14 @@ def _examined(judge: Judge, name: str, pictures: list[Picture], rubric: Rubric, 
         return examine(opened, pictures, probed, done=lambda count: bar.update(count, "answers about a picture"))
 
 
-def _from_store(store: Path, name: str) -> Examination:
+def _from_store(path: Path, name: str) -> Examination:
     """What a judge said in a run, by its id or the start of it, or named as any other judge is."""
-    with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        try:
-            ids = [row[0] for row in database.execute("SELECT DISTINCT judge_id FROM verdicts")]
-            judge_id = _stored_id(store, name, ids)
-            rows = pandas.read_sql_query(
-                "SELECT image_sha AS image, question_sha AS place, kind, value, p FROM verdicts WHERE judge_id = ?",
-                database,
-                params=(judge_id,),
-            )
-        except (sqlite3.Error, pandas.errors.DatabaseError) as error:
-            raise RecipeProblem(f"--on {store} is no verdict store: {error}") from error
-    return Examination(judge_id, rows.astype({"value": float, "p": float}), {})
+    with closing(VerdictStore.read(path)) as store:
+        ids = [judge_id for (judge_id,) in store.rows("SELECT DISTINCT judge_id FROM verdicts ORDER BY 1")]
+        judge_id = _stored_id(path, name, ids)
+        query = "SELECT image_sha, question_sha, kind, value, p FROM verdicts WHERE judge_id=?"
+        verdicts = pandas.DataFrame(store.rows(query, judge_id), columns=["image", "place", "kind", "value", "p"])
+    return Examination(judge_id, verdicts.astype({"value": float, "p": float}), {})
 
 
 def _stored_id(store: Path, name: str, ids: list[str]) -> str:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from base_model import linear
 from base_model.transformer import LensTransformer
-from benchmarks import full_size, judge, transformer
+from benchmarks import full_size, judge, rubrics, transformer
 from benchmarks.flops import forward_flops
 from benchmarks.random_lens import random_inputs, random_model
 
@@ -83,3 +83,12 @@ def test_the_judge_benchmark_prints_what_each_client_took(tmp_path, capsys, monk
     assert per_criterion["$ a step"] > 3 * per_image["$ a step"] > 0
     assert all(row["requests/s"] > 0 for row in rows.values())
     assert "ThreadPoolExecutor(8)" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_rubrics_prints_and_writes_its_table(tmp_path, capsys, few_threads):
+    file = tmp_path / "rows.json"
+    rubrics.main(quick=True, json=file)
+    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
+    assert {"judge messages", "criteria of prompts", "lists doubled 60 times, refused"} <= rows.keys()
+    assert all(row["seconds"] > 0 for row in rows.values())
+    assert "judge messages" in capsys.readouterr().out

@@ -12,6 +12,8 @@ from lens_rl.judges import agreement as stats
 from lens_rl.judges.agreement import Estimate, estimate
 from lens_rl.judges.examination import Examination
 
+Rows = Any
+"""A table as in `Examination`, a pandas.DataFrame; pandas does not say what comes of indexing one."""
 Measured = TypeVar("Measured")
 
 ALL = "all"
@@ -79,7 +81,8 @@ class Comparison:
 def compare(a: Examination, b: Examination) -> Comparison:
     """The numbers of two examinations of the same pictures."""
     both = _joined(a.verdicts, b.verdicts, ("_a", "_b"))
-    probed = max((table["image"].nunique() for one in (a, b) for table in one.probes.values()), default=0)
+    tables: list[Rows] = [table for one in (a, b) for table in one.probes.values()]
+    probed = max((table["image"].nunique() for table in tables), default=0)
     return Comparison(
         pictures=both["image"].nunique(),
         probed=probed,
@@ -92,18 +95,19 @@ def compare(a: Examination, b: Examination) -> Comparison:
 def conduct(one: Examination, calibration: Calibration | None = None) -> Conduct:
     """What a judge's own answers say about it."""
 
-    def rates(name: str, hits: Callable[[pandas.DataFrame], pandas.DataFrame]) -> dict[str, Estimate]:
+    def rates(name: str, hits: Callable[[Rows], Rows]) -> dict[str, Estimate]:
         return _by_kind(_rate, hits(one.probes[name])) if name in one.probes else {}
 
-    def where_it(relates: Callable[[pandas.Series, pandas.Series], pandas.Series]) -> Any:
+    def where_it(relates: Callable[[Any, Any], Any]) -> Any:
         return lambda probe: _joined(one.verdicts, probe, ("", "_probe")).assign(
             hit=lambda both: relates(both["value"], both["value_probe"]).astype(float)
         )
 
+    verdicts: Rows = one.verdicts
     contrary, alone = one.probes.get("negated"), one.probes.get("one by one")
     return Conduct(
         judge_id=one.judge_id,
-        errors=int(one.verdicts["value"].isna().sum()),
+        errors=int(verdicts["value"].isna().sum()),
         yes_bias=rates("shuffled", lambda probe: _answered(probe).assign(hit=lambda rows: rows["value"])),
         contradictions=rates("negated", where_it(pandas.Series.eq)),
         negation_distance=None if contrary is None else _negation_distance(one.verdicts, contrary),
@@ -114,33 +118,33 @@ def conduct(one: Examination, calibration: Calibration | None = None) -> Conduct
     )
 
 
-def _by_kind(measure: Callable[[pandas.DataFrame], Measured], rows: pandas.DataFrame) -> dict[str, Measured]:
+def _by_kind(measure: Callable[[Rows], Measured], rows: Rows) -> dict[str, Measured]:
     """Measured over all rows, and over those of each kind."""
     return {ALL: measure(rows)} | {str(kind): measure(some) for kind, some in rows.groupby("kind", sort=True)}
 
 
-def _answered(rows: pandas.DataFrame) -> pandas.DataFrame:
+def _answered(rows: Rows) -> Rows:
     return rows[rows["value"].notna()]
 
 
-def _joined(one: pandas.DataFrame, other: pandas.DataFrame, suffixes: tuple[str, str]) -> pandas.DataFrame:
+def _joined(one: Rows, other: Rows, suffixes: tuple[str, str]) -> Rows:
     """Pairs of verdicts, neither an error, on the same criterion of the same picture."""
     keys = ["image", "place", "kind"]
     return _answered(one).merge(_answered(other), on=keys, suffixes=suffixes, validate="one_to_one")
 
 
-def _rate(rows: pandas.DataFrame) -> Estimate:
+def _rate(rows: Rows) -> Estimate:
     """Mean of the column `hit`."""
     return _mean(rows["image"], rows["hit"])
 
 
-def _mean(image: pandas.Series, value: pandas.Series) -> Estimate:
+def _mean(image: Any, value: Any) -> Estimate:
     parts_M2 = np.stack([value.to_numpy(float), np.ones(len(value))], axis=1)
     return estimate(stats.ratio, stats.sums_by_image(image.to_numpy(), parts_M2))
 
 
-def _agreement(rows: pandas.DataFrame) -> Agreement:
-    def tables(some: pandas.DataFrame) -> np.ndarray:
+def _agreement(rows: Rows) -> Agreement:
+    def tables(some: Rows) -> np.ndarray:
         pairs = stats.tables(some["value_a"].to_numpy(), some["value_b"].to_numpy())
         return stats.sums_by_image(some["image"].to_numpy(), pairs)
 
@@ -170,7 +174,7 @@ def _warnings(kappa: Estimate, yes_a: Estimate, yes_b: Estimate) -> tuple[str, .
     return tuple(found)
 
 
-def _calibration(image: pandas.Series, p: pandas.Series, truth: pandas.Series) -> Calibration | None:
+def _calibration(image: Any, p: Any, truth: Any) -> Calibration | None:
     known = p.notna()
     if not known.any():
         return None
@@ -183,12 +187,12 @@ def _calibration(image: pandas.Series, p: pandas.Series, truth: pandas.Series) -
     )
 
 
-def _negation_distance(verdicts: pandas.DataFrame, contrary: pandas.DataFrame) -> Estimate | None:
+def _negation_distance(verdicts: Rows, contrary: Rows) -> Estimate | None:
     both = _joined(verdicts, contrary, ("", "_probe")).dropna(subset=["p", "p_probe"])
     return _mean(both["image"], (both["p"] + both["p_probe"] - 1).abs()) if len(both) else None
 
 
-def _halo(together: pandas.DataFrame, alone: pandas.DataFrame) -> Estimate:
+def _halo(together: Rows, alone: Rows) -> Estimate:
     """Of the verdicts that both ways of asking gave, so that only the way differs."""
     both = _joined(together, alone, ("", "_alone"))
     image = both["image"].to_numpy()

@@ -60,7 +60,7 @@ def finish(arguments: list[str], timeout: float = 240) -> subprocess.CompletedPr
 
 
 def state(run: Path) -> dict[str, object]:
-    """Everything of a run that is promised: weights of all roles, optimiser, metrics and verdicts; no timings."""
+    """Everything of a run that is promised: weights of all roles, optimiser, metrics, verdicts, samples; no timings."""
     folder = RunFolder(run)
     found: dict[str, object] = {"checkpoints": folder.checkpoints()}
     for step in folder.checkpoints():
@@ -75,6 +75,9 @@ def state(run: Path) -> dict[str, object]:
         found["verdicts"] = database.execute(f"SELECT {columns} FROM verdicts ORDER BY 1, 2, 3").fetchall()
     summary = (run / "summary.json").read_text()
     found["summary"] = "\n".join(line for line in summary.splitlines() if "wall_seconds" not in line)
+    found |= {
+        str(file.relative_to(run)): file.read_bytes() for file in sorted((run / "samples").rglob("*")) if file.is_file()
+    }
     return found
 
 
