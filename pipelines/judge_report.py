@@ -36,7 +36,8 @@ def _in_all(row: Account) -> Table:
     table.add_row("errors", _kinds_of(row["errors"]))
     if row["requests"]:
         table.add_row("requests", _kinds_of(row["requests"]))
-        table.add_row("tries sent", f"{row['tries']:,}")
+        uncertain = {"open", "lost"} & row["requests"].keys()
+        table.add_row("tries sent", f"{row['tries']:,}" + (" at most" if uncertain else ""))
         table.add_row("of them told 429", f"{row['throttled_tries']:,}")
         table.add_row("charged at their worst", f"{row['unreported_tries']:,}")
         for name in TOKENS:
@@ -74,7 +75,7 @@ def _by_step(rows: list[Account]) -> Table:
 
 
 def _table(title: str, first: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first)
     for name in names:
         table.add_column(name, justify="right")

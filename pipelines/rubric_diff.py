@@ -18,7 +18,7 @@ from rich.table import Table
 from lens_core.recipes import RecipeProblem, read_recipe
 from lens_core.records import Prompt
 from lens_rl.judges.backend import Question
-from lens_rl.judges.store import VerdictStore
+from lens_rl.judges.store import Asked, VerdictStore
 from lens_rl.prompts import load_splits
 from lens_rl.recipe import RlRecipe
 from lens_rl.rewards import mean_of_valid, settled
@@ -212,7 +212,7 @@ def _judged(store: Path) -> list[tuple[str, str, str]]:
 
 def _stored(store: VerdictStore, image: str, judge: str, prompt: Prompt, rubric: Rubric) -> Side:
     questions = [Question(one, *rubric.messages(prompt.text, one)) for one in prompt.criteria]
-    found = store.find(image, f"{judge}+{rubric.template_hash[:12]}", questions)
+    found = store.find(image, f"{judge}+{rubric.template_hash[:12]}", [Asked.of(one) for one in questions])
     return Side(prompt, {verdict.criterion: verdict.value for verdict in found if verdict is not None})
 
 

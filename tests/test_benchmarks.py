@@ -68,15 +68,6 @@ def test_a_forward_of_the_released_size_at_1024_is_about_17_tflop():
     assert forward_flops(model, 4096, (256,)) == pytest.approx(17.411e12, rel=1e-4)
 
 
-def test_the_benchmark_of_rubrics_prints_and_writes_its_table(tmp_path, capsys, few_threads):
-    file = tmp_path / "rows.json"
-    rubrics.main(quick=True, json=file)
-    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
-    assert {"judge messages", "criteria of prompts", "lists doubled 60 times, refused"} <= rows.keys()
-    assert all(row["seconds"] > 0 for row in rows.values())
-    assert "judge messages" in capsys.readouterr().out
-
-
 def test_the_judge_benchmark_prints_what_each_client_took(tmp_path, capsys, monkeypatch):
     """On a small endpoint. That the ledger equals the server's count, the benchmark sees to itself."""
     for name, value in {"SLOTS": 16, "MEDIAN": 0.02, "QUICK": judge.Scale(8, 40, 4), "MEAN": 0.0227}.items():
@@ -92,3 +83,12 @@ def test_the_judge_benchmark_prints_what_each_client_took(tmp_path, capsys, monk
     assert per_criterion["$ a step"] > 3 * per_image["$ a step"] > 0
     assert all(row["requests/s"] > 0 for row in rows.values())
     assert "ThreadPoolExecutor(8)" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_rubrics_prints_and_writes_its_table(tmp_path, capsys, few_threads):
+    file = tmp_path / "rows.json"
+    rubrics.main(quick=True, json=file)
+    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
+    assert {"judge messages", "criteria of prompts", "lists doubled 60 times, refused"} <= rows.keys()
+    assert all(row["seconds"] > 0 for row in rows.values())
+    assert "judge messages" in capsys.readouterr().out

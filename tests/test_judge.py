@@ -127,14 +127,16 @@ def test_the_questions_of_a_prompt_are_rendered_for_each_prompt_object(opened):
     assert len(backend.requests) == 2
 
 
-def test_closing_loses_what_is_in_flight_and_keeps_what_came_back(opened, tmp_path):
+@pytest.mark.parametrize("grace, lost", [(0.1, 1), (5.0, 0)])
+def test_closing_waits_a_little_and_charges_what_is_lost(opened, tmp_path, monkeypatch, grace, lost):
+    monkeypatch.setattr("lens_rl.judges.judge.GRACE_SECONDS", grace)
     slow = threading.Event()
 
     class Slow(Scripted):
         async def answer(self, picture, questions):
             if questions[0].criterion.name == "c9":
                 slow.set()
-                await asyncio.sleep(60)
+                await asyncio.sleep(1.0)
             return await super().answer(picture, questions)
 
     judge = opened(Slow(lambda name, times: Answer(1), 3))
@@ -142,9 +144,9 @@ def test_closing_loses_what_is_in_flight_and_keeps_what_came_back(opened, tmp_pa
     assert slow.wait(10)
     judge.close()
     counted = ledger(tmp_path / "v.sqlite")
-    assert counted["rows"] == 4 and counted["lost"] == 1
+    assert counted["rows"] == 4 and counted["lost"] == counted["unreported"] == lost
     assert counted["cost"] == pytest.approx(0.04)
-    assert len(stored(tmp_path / "v.sqlite")) == 9
+    assert len(stored(tmp_path / "v.sqlite")) == 10 - lost
 
 
 def test_a_free_judge_has_no_ledger_and_no_look_before_the_run_costs(opened, tmp_path):

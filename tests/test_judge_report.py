@@ -49,9 +49,9 @@ def test_a_report_adds_up_to_what_the_server_counted(tmp_path):
 def test_percentiles_are_those_of_the_requests(tmp_path):
     store = VerdictStore(tmp_path / "v.sqlite")
     for latency in range(1, 101):
-        row = store.open_request("judge", step=None, questions=1, worst=Usage(), cost=None)
+        row = store.open_request("judge", step=None, questions=1, tries=6, cost=None)
         store.settle(Settled(row, "ok", Usage(1), float(latency), None))
-    store.open_request("judge", step=None, questions=1, worst=Usage(), cost=None)
+    store.open_request("judge", step=None, questions=1, tries=6, cost=None)
     store.close()
     (account,) = accounts([tmp_path / "v.sqlite"])
     assert account["in_all"]["latency_seconds"] == pytest.approx({"p50": 50.5, "p95": 95.05, "p99": 99.01})

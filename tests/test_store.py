@@ -77,7 +77,7 @@ def test_pixels_size_and_question_are_the_key():
 
 def test_verdicts_and_what_their_request_took_are_written_together_or_not_at_all(tmp_path):
     store = VerdictStore(tmp_path / "v.sqlite")
-    row = store.open_request("judge", step=1, questions=1, worst=Usage(6, 600, 0, 0, 60), cost=9.0)
+    row = store.open_request("judge", step=1, questions=1, tries=6, cost=9.0)
     settled = Settled(row, "ok", Usage(2, 90, 10, 5, 3, 1, 1), 0.5, 1.5)
     with pytest.raises(RunProblem):
         store.add("p", [(asked(1), verdict(1, tokens=None))], settled=settled)

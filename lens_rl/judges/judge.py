@@ -26,6 +26,8 @@ from rubrics.rubric import Rubric
 ATTEMPTS = 3
 """Tries in all where answers come that cannot be used: where one in seven is such, two would leave 2 % errors."""
 WORTH_ASKING_AGAIN = ("invalid", "refusal")
+GRACE_SECONDS = 10.0
+"""For requests in flight when the judge is closed: they are paid for already."""
 PROMPTS_REMEMBERED = 512
 
 Pending = tuple[Prompt, "Future[tuple[Verdict, ...]]"]
@@ -118,11 +120,13 @@ class RubricJudge:
         return self._later(read()).result()
 
     def close(self) -> None:
-        """Drop what is in flight, which stays charged at its worst case, keep what came back, and end the thread."""
+        """Keep what comes back within a few seconds, charge the rest at its worst case, and end the thread."""
 
         async def wind_up() -> None:
+            self._sender.stop()
             others = asyncio.all_tasks() - {asyncio.current_task(), self._store.soon.task}
-            for task in others:
+            late = (await asyncio.wait(others, timeout=GRACE_SECONDS))[1] if others else ()
+            for task in late:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
             await self._store.soon(lambda: None)  # after all that was waiting to be written

@@ -59,7 +59,9 @@ class Ledger:
         self._charged += cost  # before anything is waited for, so that others see it
         self._in_flight += 1
         row = await self.store.soon(
-            lambda: self.store.open_request(self._judge_id, step=step, questions=questions, worst=worst, cost=known)
+            lambda: self.store.open_request(
+                self._judge_id, step=step, questions=questions, tries=worst.requests, cost=known
+            )
         )
         return Entry(row, worst, cost, time.perf_counter())
 
@@ -74,7 +76,8 @@ class Ledger:
     def lose(self, entry: Entry) -> Settled:
         """The same for a request that was given up in flight: it stays charged at its worst case."""
         self._release(0.0)
-        return self._settled_as(entry, "lost", entry.worst, entry.cost)
+        tries = entry.worst.requests
+        return self._settled_as(entry, "lost", Usage(tries, unreported=tries), entry.cost)
 
     def _unreported(self, entry: Entry, usage: Usage) -> float:
         """Tries that nobody reported, each at the worst case of one."""

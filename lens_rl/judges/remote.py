@@ -88,7 +88,7 @@ class RemoteBackend(Backend):
                     return usage
         raise JudgeProblem(
             f"judge.model: {self.name} at {self.client.url} does not answer as it was asked, {CHECKS} times in a row: "
-            f"it sent {self.client.short(_said(exchange.body))}; take another judge.model, judge.request or rubric template"
+            f"it sent {self.client.short(_said(exchange.body))}; take another judge.model, judge.request or template"
         )
 
     def worst_case(self, picture: Picture, questions: Sequence[Question]) -> Usage:

@@ -23,7 +23,7 @@ class ReplayBackend(Backend):
         judges = [name for (name,) in self._store.rows("SELECT DISTINCT judge_id FROM verdicts ORDER BY 1")]
         if judge_id is None and len(judges) == 1:
             judge_id = judges[0]
-        if judge_id not in judges:
+        if judge_id is None or judge_id not in judges:
             asked = "several judges" if judge_id is None else f"no {judge_id!r}{nearest(judge_id, judges)}"
             raise RecipeProblem(
                 f"judge.model: the store {store} holds {asked if judges else 'no verdicts'}; "

@@ -57,6 +57,10 @@ class Sender:
         finally:
             self._slots.give_back(ticket, throttled=throttled)
 
+    def stop(self) -> None:
+        """Send nothing more; what is out already may come back."""
+        self._problem = self._problem or JudgeProblem("the judge is closed")
+
     async def check(self, picture: Any, question: Question) -> Usage:
         """`Backend.check`, with its row in the ledger; where it raises, that row stays charged at its worst case."""
         ledger = self._ledger

@@ -137,14 +137,17 @@ class VerdictStore:
                 self._settle(settled)
             self._db.executemany(f"INSERT OR REPLACE INTO verdicts VALUES ({','.join('?' * 14)})", rows)
 
-    def open_request(self, judge_id: str, *, step: int | None, questions: int, worst: Usage, cost: float | None) -> int:
-        """Write down, before it is sent, a request and the most it can take. Gives its row."""
+    def open_request(self, judge_id: str, *, step: int | None, questions: int, tries: int, cost: float | None) -> int:
+        """Write down, before it is sent, a request with the most it can take: `tries`, none of them reported yet.
+
+        Gives its row.
+        """
         with self._transaction():
             row = self._db.execute(
                 "INSERT INTO requests (judge_id, step, questions, status, cost, tries, input_tokens, cached_tokens, "
                 "cache_write_tokens, output_tokens, unreported, throttled) "
-                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
-                (judge_id, step, questions, cost, *_taken(worst)),
+                "VALUES (?, ?, ?, 'open', ?, ?, 0, 0, 0, 0, ?, 0)",
+                (judge_id, step, questions, cost, tries, tries),
             ).lastrowid
         assert row is not None
         return row
