@@ -143,14 +143,10 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
         write_rubric(tmp_path)
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb == "judge" and any("model=" in word or word == "lens" for word in arguments):
-        asks = typer.main.get_command(app).commands[verb].commands[arguments[0]]  # type: ignore[attr-defined]
-        asks.make_context(arguments[0], arguments[1:])  # parsed only: it would ask a language model
+        parse(words, 2)  # It would ask a language model.
         return
     if parsed_only := next((verbs for verbs in PARSED_ONLY if words[: len(verbs)] == list(verbs)), None):
-        command: Any = typer.main.get_command(app)
-        for name in parsed_only:
-            command = command.commands[name]
-        command.make_context(parsed_only[-1], words[len(parsed_only) :])
+        parse(words, len(parsed_only))
         return
     if verb == "report":
         for name in {word for word in arguments if word.startswith("runs/")}:
