@@ -638,11 +638,11 @@ def rubric_write(
     from dataclasses import asdict
 
     from lens_core.recipes import recipe_of
-    from lens_rl.recipe import Judge
-    from pipelines.model import EndpointModel
+    from lens_rl.judges.client import ChatModel
+    from lens_rl.recipe import Endpoint
     from pipelines.rubric_write import write
 
-    written = write(prompts, out, EndpointModel(recipe_of(Judge, model, "--model")), rubric=rubric)
+    written = write(prompts, out, ChatModel(recipe_of(Endpoint, model, "--model"), where="--model"), rubric=rubric)
     if as_json:
         print(json.dumps(asdict(written), indent=2))
     else:

@@ -15,7 +15,7 @@ from lens_core.progress import ProgressDisplay
 from lens_core.recipes import RecipeProblem, nearest, recipe_of
 from lens_core.records import Prompt
 from lens_core.runs import write_whole
-from lens_rl.recipe import Judge
+from lens_rl.recipe import Endpoint
 from rubrics.rubric import RUBRICS, Rubric
 from taxonomy.briefs import adapted_briefs, briefs, interest_in
 from taxonomy.build import Writer, build
@@ -91,9 +91,9 @@ def subset_named(name: str) -> Subset:
 
 def language_model(fields: Sequence[str]) -> AskModel:
     """The client of the model that a set is written by, from FIELD=VALUE. Raises RecipeProblem, ModelProblem."""
-    from pipelines.model import EndpointModel  # Its client takes longer to import than most verbs take to run.
+    from lens_rl.judges.client import ChatModel  # It takes longer to import than most verbs take to run.
 
-    return EndpointModel(recipe_of(Judge, fields, "--writer"), where="--writer")
+    return ChatModel(recipe_of(Endpoint, fields, "--writer"), where="--writer")
 
 
 def write_page(name: str, prompts: Sequence[Prompt], found: Statistics, out: Path) -> None:
