@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lens_core.records import Criterion, Prompt, Verdict
 from lens_rl.judges.backend import Question
-from lens_rl.judges.store import VerdictStore
+from lens_rl.judges.store import Asked, VerdictStore
 from lens_rl.shapes.render import render
 from lens_rl.shapes.scene import Scene, Thing
 from pipelines.cli import app
@@ -240,7 +240,7 @@ def a_run(home):
                 Question(one, *rubric.messages(prompt.text, one)) for one in rubric.criteria(prompt.text, prompt.facts)
             ]
             verdicts = [Verdict(q.criterion.name, image, judge, int(q.criterion.name not in fails)) for q in questions]
-            store.add(prompt.id, list(zip(questions, verdicts, strict=True)))
+            store.add(prompt.id, list(zip(map(Asked.of, questions), verdicts, strict=True)))
     store.close()
     return folder
 
