@@ -15,7 +15,7 @@ class ProgressDisplay:
     """`with ProgressDisplay("RL", total) as bar: bar.update(step, "reward 0.7")`."""
 
     def __init__(self, title: str, total: int, *, done: int = 0, console: Console | None = None):
-        self.console = console or Console(file=sys.stderr)
+        self.console = console or Console(file=sys.stderr, emoji=False)  # a judge may be named `model:m:1`
         self._title, self._total, self._last_line = title, total, 0.0
         self._bar: Progress | None = None
         if self.console.is_terminal:

@@ -10,14 +10,21 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+try:  # The C parser reads the large trees eight times faster.
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
+MOST_FIELDS = 200_000
 OWN_CLASS = "python:"
 """How the value of a field begins that names a class of the user's own; see `lens_core.doors`."""
 
@@ -40,11 +47,21 @@ def load_recipe(model: type[Model], path: Path, overrides: Iterable[str] = ()) -
     """
     data, lines = _read_yaml(path)
     origin: dict[Path_, str] = {keys: f"{path}:{line}" for keys, line in lines.items()}
-    for override in overrides:
-        keys, value = _parse_override(override)
-        _put(data, keys, value, override)
-        origin[keys] = f"--set {override}"
+    _override(data, origin, overrides, "--set")
     return _validate(model, data, origin, str(path))
+
+
+def recipe_of(model: type[Model], overrides: Iterable[str], flag: str) -> Model:
+    """A recipe of `a=b` alone, given under `flag` on the command line; what is not given has its default."""
+    data: dict[str, Any] = {}
+    origin: dict[Path_, str] = {}
+    _override(data, origin, overrides, flag)
+    return _validate(model, data, origin, flag)
+
+
+def field_lines(path: Path) -> dict[Path_, int]:
+    """The line of every field of a YAML file, by the keys that lead to it. Raises RecipeProblem as `load_recipe`."""
+    return _read_yaml(path)[1]
 
 
 def read_recipe(model: type[Model], text: str, where: str) -> Model:
@@ -76,7 +93,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):  # pyright: ignore[reportGeneralTypeIssues]  (one of two classes)
     """YAML without its two surprises: `3e-4` is a number, and a key given twice is an error."""
 
 
@@ -89,7 +106,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
-        lines = dict(_lines(node, (), path)) if node else {}
+        lines = dict(_few(_lines(node, (), path), path)) if node else {}
         data = yaml.load(text, Loader=_Loader) if node else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeProblem(f"{path} is not a YAML recipe: {error}") from error
@@ -117,17 +134,33 @@ def _lines(node: yaml.Node, keys: Path_, path: Path) -> Iterable[tuple[Path_, in
             yield from _lines(value, (*keys, index), path)
 
 
-def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+def _override(data: dict[str, Any], origin: dict[Path_, str], overrides: Iterable[str], flag: str) -> None:
+    for override in overrides:
+        keys, value = _parse_override(override, flag)
+        _put(data, keys, value, f"{flag} {override}")
+        origin[keys] = f"{flag} {override}"
+
+
+def _few(fields: Iterable[tuple[Path_, int]], path: Path) -> Iterable[tuple[Path_, int]]:
+    """Ends a file that a few anchors make endless."""
+    for number, field in enumerate(fields):
+        if number > MOST_FIELDS:
+            raise RecipeProblem(f"{path} has more than {MOST_FIELDS:,} fields, its anchors written out")
+        yield field
+
+
+def _parse_override(override: str, flag: str) -> tuple[tuple[str, ...], Any]:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
-        raise RecipeProblem(f"--set {override}: write it as field=value, for example --set optimizer.lr=3e-4")
+        example = "optimizer.lr=3e-4" if flag == "--set" else "field=value"
+        raise RecipeProblem(f"{flag} {override}: write it as field=value, for example {flag} {example}")
     keys = tuple(name.strip().split("."))
     if text.strip().startswith(OWN_CLASS):
         return keys, text.strip()  # YAML would take it for a mapping
     try:
         return keys, yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise RecipeProblem(f"--set {override}: the value is not YAML: {error}") from error
+        raise RecipeProblem(f"{flag} {override}: the value is not YAML: {error}") from error
 
 
 def _put(data: dict[str, Any], keys: Sequence[str], value: Any, override: str) -> None:
@@ -135,7 +168,7 @@ def _put(data: dict[str, Any], keys: Sequence[str], value: Any, override: str) -
     for depth, key in enumerate(parents):
         data = data.setdefault(key, {})
         if not isinstance(data, dict):
-            raise RecipeProblem(f"--set {override}: {'.'.join(keys[: depth + 1])} has no fields inside")
+            raise RecipeProblem(f"{override}: {'.'.join(keys[: depth + 1])} has no fields inside")
     data[last] = value
 
 
@@ -144,13 +177,24 @@ def _validate(model: type[Model], data: Any, origin: dict[Path_, str], where: st
         # JSON mode: strict about types, yet a YAML list may fill a tuple and a string a path.
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        problems = [_describe(model, dict(item), origin, where) for item in error.errors()]
+        items = [dict(item) for item in error.errors()]
+        problems = [_describe(model, item, origin, where) for item in items if not _follows(item, items)]
         raise RecipeProblem("\n".join(problems)) from error
+
+
+def _follows(item: dict[str, Any], others: Iterable[dict[str, Any]]) -> bool:
+    """Whether a list is called too short only because what is in it is wrong."""
+    keys = item["loc"]
+    return item["type"] == "too_short" and any(
+        len(other["loc"]) > len(keys) and other["loc"][: len(keys)] == keys for other in others
+    )
 
 
 def _describe(model: type[BaseModel], item: dict[str, Any], origin: dict[Path_, str], where: str) -> str:
     keys: Path_ = tuple(item["loc"])
     place = next((origin[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in origin), where)
+    if item["type"] == "value_error" and place.startswith("--set"):
+        place = place.partition("=")[0]  # the value may be a key in the wrong place; the message says what it may
     field = ".".join(map(str, keys)) or "recipe"
     if item["type"] == "extra_forbidden":
         fields = sorted(_fields(model, keys[:-1]))
@@ -168,11 +212,19 @@ def _fields(model: type[BaseModel], keys: Path_) -> set[str]:
     for key in keys:
         inner = []
         for section in sections:
+            if get_origin(section) is dict:
+                inner.append(get_args(section)[1])
+                continue
             for kind in _models(section):
-                field = kind.model_fields.get(str(key))
+                field = _by_key(kind).get(str(key))
                 inner += [field.annotation] if field else [kind] * (isinstance(key, int) or _is_tag(kind, key))
         sections = inner
-    return {name for section in sections for kind in _models(section) for name in kind.model_fields}
+    return {name for section in sections for kind in _models(section) for name in _by_key(kind)}
+
+
+def _by_key(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields by the key that a file writes, which need not be a Python name."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def _is_tag(kind: type[BaseModel], key: str | int) -> bool:

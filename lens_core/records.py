@@ -19,23 +19,31 @@ class Criterion:
 
     `check` is the same statement in a form that a program can read, for example
     `{"kind": "count", "of": "red circle", "n": 2}`; judges that are language models ignore it.
+    `weight` is its share in the reward beside the others'. `requires` names another criterion of the same
+    prompt: where that one fails, this one fails too; see `lens_rl.rewards.settled`.
     """
 
     name: str
     text: str
     kind: str
     check: Mapping[str, Any] | None = None
+    weight: float = 1.0
+    requires: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A text asked of the generator, with the criteria its images are judged by."""
+    """A text asked of the generator, with the criteria its images are judged by.
+
+    `facts` is what the text says, by name, for rubrics whose criteria are templates over facts.
+    """
 
     id: str
     text: str
     category: str = ""
     dimensions: tuple[str, ...] = ()
     criteria: tuple[Criterion, ...] = ()
+    facts: Mapping[str, str | int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

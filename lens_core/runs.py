@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,19 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def keep_config(self, text: str) -> None:
-        """Write the resolved recipe, or refuse a folder that belongs to another one."""
+    def keep_config(self, text: str, *, may_change: Sequence[str] = ()) -> None:
+        """Write the resolved recipe, or refuse a folder that belongs to another one.
+
+        Fields in `may_change`, `a.b` with all that is below, may differ; the file then holds the newer values.
+        """
         file = self.path / "config.yaml"
         if not file.exists():
             write_whole(file, text)
             return
-        differing = _differing_lines(file.read_text(encoding="utf-8"), text)
+        before = file.read_text(encoding="utf-8")
+        differing = _differing_lines(before, text, may_change)
+        if not differing and before != text:
+            write_whole(file, text)
         if differing:
             raise RunProblem(
                 f"{self.path} belongs to a run of another recipe; it differs in:\n  "
@@ -174,12 +180,13 @@ def _cannot_write(path: Path, error: OSError) -> RunProblem:
     )
 
 
-def _differing_lines(old: str, new: str) -> list[str]:
+def _differing_lines(old: str, new: str, may_change: Sequence[str]) -> list[str]:
     before, after = _flat(old), _flat(new)
     return [
         f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} here"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in may_change)
     ]
 
 

@@ -53,7 +53,10 @@ def evaluate(
     seed: int,
     split: str,
 ) -> Scores:
-    """Generate with the role in place, judge, and score. The seeds depend on `seed` and `split` only."""
+    """Generate with the role in place, judge, and score. The seeds depend on `seed` and `split` only.
+
+    Raises JudgeProblem when more verdicts are errors than the recipe allows, or the budget is spent.
+    """
     orders = plan(
         prompts,
         images_per_prompt=images_per_prompt,
@@ -71,7 +74,8 @@ def evaluate(
         guidance=recipe.guidance,
     )
     pending = [(order, one, judge.submit(order.prompt, one.image)) for order, one in rolled]
-    made = [(order, one, future.result()) for order, one, future in pending]
+    answered = judge.collect([(order.prompt, future) for order, _, future in pending], f"the {split} pictures")
+    made = [(order, one, verdicts) for (order, one, _), verdicts in zip(pending, answered, strict=True)]
     made.sort(key=lambda item: (item[0].group, item[0].index))
 
     reward_PG = np.full((len(prompts), images_per_prompt), np.nan)

@@ -12,19 +12,36 @@ from lens_rl.recipe import Guards
 
 DIVERSITY_WINDOW = 5
 """Steps averaged before the spread of rollouts is compared: prompts differ from step to step."""
+GAP_WINDOW = 10
+"""Steps averaged before two judges are compared: a few pictures of a step say little."""
 
 History = Sequence[dict[str, Any]]
 
 
 def best_step(history: History) -> int:
-    """The step with the highest validation reward; the earliest of equals."""
+    """The step with the highest validation reward; the earliest of equals.
+
+    What a held-out judge does not confirm of it is taken off: else a run that was stopped because its judge is being
+    fooled would hand back the weights that fool it best.
+    """
     validated = [row for row in history if "validation/reward" in row]
-    return max(validated, key=lambda row: (row["validation/reward"], -row["step"]))["step"]
+    return max(validated, key=lambda row: (row["validation/reward"] - _unconfirmed(row), -row["step"]))["step"]
+
+
+def gap_growth(gaps: Sequence[float]) -> float | None:
+    """How much the gap of two judges has grown, from the mean of the first steps to that of the last; None too early.
+
+    Judges differ in severity from the start; it is the growth that says that a policy learns to please one of them.
+    """
+    if len(gaps) < 2 * GAP_WINDOW:
+        return None
+    return (sum(gaps[-GAP_WINDOW:]) - sum(gaps[:GAP_WINDOW])) / GAP_WINDOW
 
 
 def reason_to_stop(history: History, guards: Guards) -> str | None:
     """Why the run should stop after the last row of `history`, or None."""
-    return _collapse(history, guards) or _drift(history, guards) or _sameness(history, guards)
+    rules = (_collapse, _drift, _sameness, _fooled)
+    return next((reason for rule in rules if (reason := rule(history, guards))), None)
 
 
 def _collapse(history: History, guards: Guards) -> str | None:
@@ -57,3 +74,17 @@ def _sameness(history: History, guards: Guards) -> str | None:
     if last >= guards.min_diversity * first:
         return None
     return f"sameness: pictures of one prompt spread {last / first:.2f} of what they did at the start"
+
+
+def _fooled(history: History, guards: Guards) -> str | None:
+    growth = _unconfirmed(history[-1])
+    if growth <= guards.max_gap:
+        return None
+    return (
+        f"fooled judge: its reward has risen {growth:.3f} more than the held-out judge's on the same pictures, "
+        f"over guards.max_gap {guards.max_gap}"
+    )
+
+
+def _unconfirmed(row: dict[str, Any]) -> float:
+    return max(row.get("held_out_judge/gap_growth", 0.0), 0.0)

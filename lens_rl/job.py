@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -18,21 +20,29 @@ from lens_core.runs import RunFolder, write_whole
 from lens_rl import checkpoint, samples
 from lens_rl.evaluation import Scores, compare
 from lens_rl.guards import best_step
-from lens_rl.judges import open_backend
-from lens_rl.judges.backend import JudgeProblem
+from lens_rl.judges import open_backend, open_judge
+from lens_rl.judges.backend import Backend, JudgeProblem
 from lens_rl.judges.judge import RubricJudge, refuse_unreadable
-from lens_rl.judges.store import VerdictStore
+from lens_rl.judges.prices import refuse_unpriced
 from lens_rl.models import open_generator
 from lens_rl.plan import Plan, make_plan
 from lens_rl.policy import make_policy
 from lens_rl.prompts import PromptStream, load_splits
-from lens_rl.recipe import RlRecipe
+from lens_rl.recipe import Judge, RlRecipe
 from lens_rl.report import REPORT, write_report
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank
 from lens_rl.stages import Interrupts, Run, Watcher
 from lens_rl.trainer import train
+from lens_rl.watch import Watch
 from rubrics.rubric import Rubric
+
+MAY_CHANGE = tuple(
+    f"{section}.{field}"
+    for section in ("judge", "held_out_judge")
+    for field in ("base_url", "api_key_env", "concurrency", "timeout_seconds", "max_error_share", "budget_usd", "price")
+)
+"""Fields that a stopped run may be started again with another value of: no stored verdict depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ def run_job(recipe: RlRecipe, path: Path, watcher: Watcher | None = None) -> Out
     """
     finished = path / "summary.json"
     with RunFolder(path) as folder, Interrupts() as interrupts:
-        folder.keep_config(dump_recipe(recipe))
+        folder.keep_config(dump_recipe(recipe), may_change=MAY_CHANGE)
         if finished.exists():
             if not (path / REPORT).exists():
                 write_report(path)
@@ -78,7 +88,8 @@ def check_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:
     for check in (
         read_prompts,
         lambda: WeightedRewards(recipe.rewards),
-        lambda: refuse_unreadable(open_backend(recipe.judge), prompts),
+        lambda: check_judge(recipe.judge, open_backend(recipe.judge), prompts),
+        lambda: recipe.held_out_judge and open_second(recipe, open_backend(recipe.judge), prompts),
         lambda: refuse_uncached(recipe, prompts),
         lambda: check_sizes(recipe, open_generator(recipe.model, features=recipe.features).size_multiple),
     ):
@@ -99,23 +110,29 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
     rewards = WeightedRewards(recipe.rewards)
     backend = open_backend(recipe.judge)
     prompts = [*splits.train, *splits.validation, *splits.test]
-    refuse_unreadable(backend, prompts)
+    check_judge(recipe.judge, backend, prompts)
+    second = open_second(recipe, backend, prompts)
     refuse_uncached(recipe, prompts)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    accelerator = Accelerator(
-        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
-        log_with="tensorboard",
-        project_dir=folder.path,
-    )
-    generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
-    check_sizes(recipe, generator.size_multiple)
-    if recipe.gradient_checkpointing:
-        cast(Any, generator.trainable).enable_gradient_checkpointing()
-    judge = RubricJudge(
-        backend, rubric, VerdictStore(folder.path / "verdicts-rank0.sqlite"), concurrency=recipe.judge.concurrency
-    )
-    try:
+    store = folder.path / "verdicts-rank0.sqlite"
+    with contextlib.ExitStack() as closing:
+        judge = closing.enter_context(contextlib.closing(open_judge(recipe.judge, backend, rubric, store)))
+        held_out = None
+        if second and recipe.held_out_judge:
+            held_out = open_judge(recipe.held_out_judge, second, rubric, store)
+            closing.enter_context(contextlib.closing(held_out))
+            rehearse(recipe, held_out, splits.train, share=recipe.held_out_judge.share)
+        rehearse(recipe, judge, splits.train)
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        accelerator = Accelerator(
+            mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
+            log_with="tensorboard",
+            project_dir=folder.path,
+        )
+        generator = open_generator(recipe.model, accelerator.device, _stored_dtype(recipe), features=recipe.features)
+        check_sizes(recipe, generator.size_multiple)
+        if recipe.gradient_checkpointing:
+            cast(Any, generator.trainable).enable_gradient_checkpointing()
         policy = make_policy(
             generator.trainable,
             generator.lora_targets,
@@ -143,14 +160,30 @@ def open_run(recipe: RlRecipe, folder: RunFolder, interrupts: Interrupts, watche
             splits=splits,
             prompts=PromptStream(splits.train, per_step=recipe.prompts.per_step, seed=recipe.seed),
             judge=judge,
+            watch=Watch(judge, held_out, recipe.held_out_judge, seed=recipe.seed),
             rewards=rewards,
             features=FeatureBank(generator),
             interrupts=interrupts,
             watcher=watcher,
         )
         accelerator.end_training()
-    finally:
-        judge.close()
+
+
+def open_second(recipe: RlRecipe, first: Backend, prompts: Sequence[Prompt]) -> Backend | None:
+    """The backend of the held-out judge, if there is one. Raises for one that cannot watch this judge."""
+    if recipe.held_out_judge is None:
+        return None
+    try:
+        second = open_backend(recipe.held_out_judge)
+        check_judge(recipe.held_out_judge, second, prompts)
+    except (RecipeProblem, JudgeProblem) as problem:
+        raise type(problem)(f"held_out_judge, read for judge here: {problem}") from problem
+    if second.identity == first.identity:
+        raise RecipeProblem(
+            f"held_out_judge: it is {second.identity}, as the judge itself: a judge always agrees with itself, so name "
+            "another model"
+        )
+    return second
 
 
 def _stored_dtype(recipe: RlRecipe) -> torch.dtype:
@@ -169,6 +202,22 @@ def refuse_uncached(recipe: RlRecipe, prompts: Sequence[Prompt]) -> None:
         )
 
 
+def check_judge(judge: Judge, backend: Backend, prompts: Sequence[Prompt]) -> None:
+    """Refuse criteria that the judge cannot read, and a budget that nobody could keep."""
+    refuse_unreadable(backend, prompts)
+    refuse_unpriced(backend.model, judge.price, judge.budget_usd)
+
+
+def rehearse(recipe: RlRecipe, judge: RubricJudge, prompts: Sequence[Prompt], *, share: float = 1.0) -> None:
+    """Show the judge a grey picture of the largest size, before there are pictures to judge.
+
+    `share` is that of a step's pictures that it will see.
+    """
+    height, width = max(recipe.rollout.sizes, key=math.prod)
+    images = math.ceil(share * recipe.prompts.per_step * recipe.rollout.images_per_prompt)
+    judge.rehearse(prompts[0], np.full((height, width, 3), 128, np.uint8), images=images)
+
+
 def check_sizes(recipe: RlRecipe, multiple: int) -> None:
     """Refuse sizes that the generator cannot take."""
     for height, width in recipe.rollout.sizes:
@@ -182,6 +231,7 @@ def check_sizes(recipe: RlRecipe, multiple: int) -> None:
 
 def _close(run: Run, reason: str) -> dict[str, Any]:
     """Test the start and the best checkpoint once, on the same prompts and seeds."""
+    run.judge.step = None
     best = best_step(run.history)
     checkpoint.load_roles(run.folder, best, run.policy)
     run.watcher.stage("testing")

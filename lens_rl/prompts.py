@@ -11,8 +11,8 @@ from lens_core.records import Prompt
 from lens_core.seeds import seed_of
 from lens_rl.recipe import Prompts
 from rubrics.rubric import Rubric
-from taxonomy.prompt_set import load_prompts
-from taxonomy.sampler import sample_splits
+from taxonomy.prompt_set import find_set, load_prompts, split_of_prompt
+from taxonomy.sampler import SHARES, sample_splits
 from taxonomy.tree import load_tree
 
 
@@ -52,12 +52,21 @@ def load_splits(recipe: Prompts, rubric: Rubric) -> PromptSplits:
         return PromptSplits(
             **{
                 split: tuple(
-                    Prompt(draw.id, draw.text, draw.category, draw.dimensions, rubric.criteria(draw.text, draw.facts))
+                    Prompt(
+                        draw.id,
+                        draw.text,
+                        draw.category,
+                        draw.dimensions,
+                        rubric.criteria(draw.text, draw.facts),
+                        draw.facts,
+                    )
                     for draw in draws
                 )
                 for split, draws in drawn.items()
             }
         )
+    if recipe.set is not None:
+        return _split_set(recipe.set, recipe, rubric)
     assert recipe.file and recipe.validation_file and recipe.test_file  # the recipe saw to it
     splits = PromptSplits(
         train=_from_file(recipe.file, rubric),
@@ -68,10 +77,29 @@ def load_splits(recipe: Prompts, rubric: Rubric) -> PromptSplits:
     return splits
 
 
+def _split_set(name: str, recipe: Prompts, rubric: Rubric) -> PromptSplits:
+    """A set in three parts. An id decides, so that a prompt is in one part whatever the set's size and the seed."""
+    path = find_set(name)
+    parts: dict[str, list[Prompt]] = {split: [] for split in SHARES}
+    for prompt in _from_file(str(path), rubric):
+        parts[split_of_prompt(prompt)].append(prompt)
+    for split, wanted in (("train", 1), ("validation", recipe.validation), ("test", recipe.test)):
+        if len(parts[split]) < wanted:
+            raise RecipeProblem(
+                f"prompts.set {path} has {len(parts[split])} prompts in its {split} split, and {wanted} are needed: "
+                f"take a larger set, or lower prompts.{split}"
+            )
+    return PromptSplits(
+        train=tuple(parts["train"]),
+        validation=tuple(parts["validation"][: recipe.validation]),
+        test=tuple(parts["test"][: recipe.test]),
+    )
+
+
 def _from_file(path: str, rubric: Rubric) -> tuple[Prompt, ...]:
     """Prompts of a file; those without criteria get the rubric's."""
     return tuple(
-        prompt if prompt.criteria else replace(prompt, criteria=rubric.criteria(prompt.text, {}))
+        prompt if prompt.criteria else replace(prompt, criteria=rubric.criteria(prompt.text, prompt.facts))
         for prompt in load_prompts(Path(path))
     )
 

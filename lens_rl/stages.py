@@ -21,16 +21,15 @@ from lens_core.seeds import seed_of
 from lens_rl import checkpoint, learning, nft, samples
 from lens_rl.evaluation import Scores, evaluate
 from lens_rl.guards import best_step, reason_to_stop
-from lens_rl.judges.backend import JudgeProblem
 from lens_rl.judges.judge import RubricJudge
 from lens_rl.policy import Policy
 from lens_rl.prompts import PromptSplits, PromptStream
 from lens_rl.recipe import RlRecipe
 from lens_rl.rewards import WeightedRewards
 from lens_rl.rollout import FeatureBank, Order, diversity, plan, roll_out
+from lens_rl.watch import Judged, Watch
 
 Pending = tuple[Order, Sample, "Future[tuple[Verdict, ...]]"]
-Judged = tuple[Order, Sample, tuple[Verdict, ...]]
 
 
 class Clock:
@@ -77,6 +76,8 @@ class Watcher:
 
     def stage(self, text: str) -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
 
 @dataclass
 class Run:
@@ -91,6 +92,7 @@ class Run:
     splits: PromptSplits
     prompts: PromptStream
     judge: RubricJudge
+    watch: Watch
     rewards: WeightedRewards
     features: FeatureBank
     interrupts: Interrupts
@@ -121,6 +123,7 @@ class Run:
     def clock(self, step: int) -> Clock:
         """Begin the metrics row of a step."""
         self.row, self._parts = {"step": step}, {}
+        self.judge.step = step
         return Clock()
 
     def roll_out(self, prompts: Sequence[Prompt], step: int) -> Iterator[tuple[Order, Sample]]:
@@ -133,6 +136,7 @@ class Run:
             size_mode=rollout.size_mode,
             seed=seed_of(self.recipe.seed, "rollout", step),
         )
+        self.watch.choose(orders, step)
         return roll_out(
             self.generator,
             self.features,
@@ -144,31 +148,37 @@ class Run:
 
     def ask(self, order: Order, sample: Sample) -> "Future[tuple[Verdict, ...]]":
         """Hand a picture to the judge, who works while the next ones are made."""
+        self.watch.ask(order, sample)
         return self.judge.submit(order.prompt, sample.image)
 
     def collect(self, pending: Sequence[Pending]) -> list[Judged]:
         """Wait for the verdicts; cursor order, whatever order they came in.
 
-        Raises JudgeProblem when more verdicts are errors than the recipe allows.
+        Raises JudgeProblem when more verdicts are errors than the recipe allows, or the budget is spent.
         """
-        judged = [(order, sample, future.result()) for order, sample, future in pending]
+        try:
+            return self._collect(pending)
+        except RunProblem:
+            self._keep()  # this step has not touched the weights, so what the steps before it learned is kept
+            raise
+
+    def _collect(self, pending: Sequence[Pending]) -> list[Judged]:
+        asked = [(order.prompt, future) for order, _, future in pending]
+        answered = self.judge.collect(asked, f"step {self.row['step']}")
+        judged = [(order, sample, verdicts) for (order, sample, _), verdicts in zip(pending, answered, strict=True)]
         judged.sort(key=lambda item: (item[0].group, item[0].index))
         verdicts = [verdict for _, _, verdicts in judged for verdict in verdicts]
-        errors = sum(verdict.value is None for verdict in verdicts)
-        share = errors / max(len(verdicts), 1)
         self.row |= {
             "images": len(judged),
             "verdicts": len(verdicts),
-            "judge/errors": errors,
+            "judge/errors": sum(verdict.value is None for verdict in verdicts),
             "judge/tokens": sum(verdict.tokens for verdict in verdicts),
             "guard/diversity": diversity((order, sample) for order, sample, _ in judged),
         }
-        if share > self.recipe.judge.max_error_share:
-            raise JudgeProblem(
-                f"{errors} of {len(verdicts)} verdicts of step {self.row['step']} are errors, more than "
-                f"judge.max_error_share {self.recipe.judge.max_error_share}: mend the judge, then start the same "
-                "command again; stored verdicts will not be asked again"
-            )
+        costs = [verdict.cost for verdict in verdicts if verdict.cost is not None]
+        if len(costs) == len(verdicts):
+            self.row["judge/cost_usd"] = sum(costs)
+        self.row |= self.watch.compare(judged, self.history)
         return judged
 
     def reward(self, judged: Sequence[Judged]) -> Tensor:
@@ -259,6 +269,10 @@ class Run:
         }
         self.row |= {f"validation/{kind}": share for kind, share in scores.shares.items()}
         samples.keep_validation(self.folder.path, step, scores)
+        columns, passed = self.watch.show_canaries([(order.prompt, one.image) for order, one, _ in scores.made], step)
+        self.row |= columns
+        for line in passed:
+            self.watcher.warn(line)
 
     def scores(self, prompts: Sequence[Prompt], split: str, images_per_prompt: int, role: Any = "ema") -> Scores:
         """What a role's weights get on held-out prompts."""
@@ -293,7 +307,7 @@ class Run:
         due = step % self.recipe.save_every == 0 or step == self.recipe.steps or self._obeyed is not None
         best = best_step(self.history)
         if due or best == step:
-            checkpoint.save(self.folder, step, self.policy, self.optimizer, self.generator)
+            self._keep()
             self.folder.prune({step, best})
 
     def ended(self) -> str | None:
@@ -304,6 +318,11 @@ class Run:
     def interrupted(self) -> str | None:
         """Which signal ended the run, once what it interrupted is saved."""
         return None if self._obeyed is None else f"interrupted by {signal.Signals(self._obeyed).name}"
+
+    def _keep(self) -> None:
+        """Make sure that there is a checkpoint of the last whole step."""
+        if self.step not in self.folder.checkpoints():
+            checkpoint.save(self.folder, self.step, self.policy, self.optimizer, self.generator)
 
     def _note(self, name: str, value: float) -> None:
         self._parts.setdefault(name, []).append(value)

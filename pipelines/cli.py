@@ -22,6 +22,7 @@ Overrides = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="Ov
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 NO_OVERRIDES: list[str] = []
 NO_FILES: list[Path] = []
+OFFLINE = ["offline"]
 
 EXIT_PROBLEM, EXIT_INTERRUPTED = 1, 130
 
@@ -77,9 +78,11 @@ def rl(
         if as_json:
             from dataclasses import asdict
 
-            print(json.dumps({**asdict(plan), "problems": problems}, indent=2))
+            print(json.dumps({**asdict(plan), "warnings": job.warnings(config), "problems": problems}, indent=2))
         else:
             job.print_plan(config, plan, console)
+            for text in job.warnings(config):
+                print(f"warning: {text}", file=sys.stderr)
         if problems:
             raise ValueError("this run would not start:\n  - " + "\n  - ".join(problems))
         return
@@ -199,25 +202,100 @@ def export(
         print(file)
 
 
-@app.command()
+prompts_app = typer.Typer(no_args_is_help=True, help="Prompt sets: build one from a taxonomy tree, look into it.")
+app.add_typer(prompts_app, name="prompts")
+SetName = Annotated[str, typer.Argument(metavar="SET", help="A set's name (lens-rl-8k) or a prompt file.")]
+
+
+@prompts_app.command("build")
 @problems_explained
-def prompts(
-    tree: Annotated[str, typer.Argument(help="A tree's name (shapes) or the path of a YAML file.")] = "shapes",
-    count: Annotated[int, typer.Option("-n", min=1, help="How many prompts to draw.")] = 10,
+def prompts_build(
+    out: Annotated[Path, typer.Option(help="What to write: a .jsonl, .jsonl.gz or .parquet file.")],
+    tree: Annotated[str, typer.Option(help="A tree's name (lens, shapes) or the path of a YAML file.")] = "lens",
+    writer: Annotated[
+        list[str],
+        typer.Option(metavar="WRITER", help="`offline`, or model=NAME, base_url=URL, ... of a language model."),
+    ] = OFFLINE,
+    count: Annotated[int | None, typer.Option(min=1, help="How many prompts; the tree's size if not given.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    rubric: Annotated[str, typer.Option(help="Rubric that writes the criteria: a name or a path.")] = "shapes",
-    out: Annotated[
-        Path | None, typer.Option(help="Write them, with their criteria, as a prompt file (.jsonl).")
+    rubric: Annotated[
+        str | None, typer.Option(help="Rubric that writes the criteria; the one with the tree's name if not given.")
     ] = None,
+    subset: Annotated[str, typer.Option(help="all, half, quarter or without-text.")] = "all",
+    benchmark: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Prompt file of a benchmark, none of which may be repeated.")
+    ] = NO_FILES,
+    pass_rates: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Run folder, or JSON of pass rates by prompt id: ask more between 0 and 1."),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Draw prompts from a taxonomy tree.
+    """Build a prompt set with its criteria and a manifest; the same command gives the same bytes.
 
-    Example: lens-rl prompts shapes -n 100 --out prompts.jsonl
+    Example: lens-rl prompts build --tree lens --out prompts.jsonl
     """
-    from pipelines.prompts import draw_prompts
+    from rich.console import Console
 
-    for text in draw_prompts(tree, rubric, count=count, seed=seed, out=out):
-        print(text)
+    from pipelines import prompts as job
+
+    model = None if writer == OFFLINE else job.language_model(writer)
+    order = job.Order(tree, out, count, seed, rubric, job.subset_named(subset), tuple(benchmark), pass_rates)
+    manifest = job.build_set(order, model)
+    if as_json:
+        print(json.dumps(manifest, indent=2))
+    else:
+        job.print_manifest(manifest, out, Console())
+
+
+@prompts_app.command("stats")
+@problems_explained
+def prompts_stats(
+    name: SetName = "lens-rl-8k",
+    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures of the coverage.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count what a set covers.
+
+    Example: lens-rl prompts stats lens-rl-8k --html coverage.html
+    """
+    from rich.console import Console
+
+    from pipelines import prompts as job
+
+    prompts = job.read_set(name)
+    found = job.statistics(prompts)
+    if html:
+        job.write_page(name, prompts, found, html)
+    if as_json:
+        print(json.dumps(found.plain(), indent=2))
+    else:
+        job.print_statistics(found, Console())
+
+
+@prompts_app.command("show")
+@problems_explained
+def prompts_show(
+    name: SetName = "lens-rl-8k",
+    count: Annotated[int, typer.Option("-n", min=1, help="How many, spread over the set.")] = 5,
+    category: Annotated[str | None, typer.Option(help="Of this category only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show some prompts of a set with their dimensions and criteria.
+
+    Example: lens-rl prompts show lens-rl-8k -n 3 --category animal
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from pipelines import prompts as job
+
+    shown = job.some(job.read_set(name), count, category)
+    if as_json:
+        print(json.dumps([asdict(prompt) for prompt in shown], indent=2, ensure_ascii=False))
+    else:
+        job.print_prompts(shown, Console())
 
 
 @app.command()
@@ -305,6 +383,270 @@ def features_show(
         print(json.dumps(summary, indent=2))
     else:
         print_summary(summary, Console())
+
+
+judge_app = typer.Typer(no_args_is_help=True, help="Judges: what they cost, what they say, and whether to trust them.")
+app.add_typer(judge_app, name="judge")
+NAMES_A_JUDGE = "A recipe, a run folder, a YAML file with the fields of a judge, or backend=...,model=..."
+
+
+@judge_app.command("compare")
+@problems_explained
+def judge_compare(
+    a: Annotated[str, typer.Argument(metavar="A", help=NAMES_A_JUDGE)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same; where one is known to be better, name it second.")],
+    on: Annotated[
+        Path,
+        typer.Option(help="A folder of pictures; a run, to make its validation again; or a run's verdict store."),
+    ],
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompt file of the pictures; else prompts.jsonl beside them.")
+    ] = None,
+    rubric: Annotated[
+        str | None, typer.Option(help="Rubric that says how to ask: the run's own, or `lens`, if not given.")
+    ] = None,
+    probes: Annotated[
+        int,
+        typer.Option(min=0, help="Pictures on which each judge is probed too, at five times the cost or less."),
+    ] = 32,
+    out: Annotated[Path, typer.Option(help="Folder for the verdicts and the page; a stopped command goes on.")] = Path(
+        "comparison"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Say how far two judges agree, and how each of them answers when it is probed.
+
+    Example: lens-rl judge compare shapes backend=openai_chat,model=gpt-4.1-mini --on runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from pipelines import judge_compare as job
+
+    comparison = job.compare_judges((a, b), on, prompts=prompts, rubric=rubric, probes=probes, out=out)
+    page = job.write_page(comparison, out)
+    if as_json:
+        print(json.dumps(job.as_json(comparison), indent=2))
+    else:
+        job.print_comparison(comparison, Console())
+        print(page)
+
+
+@judge_app.command("try")
+@problems_explained
+def judge_try(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    judge: Annotated[str, typer.Option(help=NAMES_A_JUDGE)],
+    prompt: Annotated[str, typer.Option(help="What the picture was to show.")],
+    criterion: Annotated[
+        list[str] | None, typer.Option(help="A statement; may be given several times. The rubric's own if not given.")
+    ] = None,
+    check: Annotated[
+        list[str] | None, typer.Option(metavar="YAML", help="The same statement, for judges that are programs.")
+    ] = None,
+    rubric: Annotated[str, typer.Option(help="Rubric that says how to ask: a name or a path.")] = "lens",
+    as_json: Json = False,
+) -> None:
+    """Judge one picture, and show exactly what was sent.
+
+    Example: lens-rl judge try cat.png --judge lens --prompt "a cat" --criterion "There is exactly one cat."
+    """
+    from rich.console import Console
+
+    from pipelines import judge_try as job
+
+    trial = job.try_judge(judge, image, prompt, criterion or [], check or [], rubric)
+    if as_json:
+        print(json.dumps(job.as_json(trial), indent=2))
+    else:
+        job.print_trial(trial, Console())
+
+
+@judge_app.command("report")
+@problems_explained
+def judge_report(
+    run: Annotated[Path, typer.Argument(help="A run folder, also while it runs, or a verdict store.")],
+    as_json: Json = False,
+) -> None:
+    """Say what the judges of a run did and cost: per step, per kind of criterion, and in all.
+
+    Example: lens-rl judge report runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from pipelines import judge_report as job
+
+    found = job.read_accounts(run)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        job.print_accounts(found, Console())
+
+
+rubric_app = typer.Typer(no_args_is_help=True, help="Rubrics: what is true of a picture that does what it was asked.")
+app.add_typer(rubric_app, name="rubric")
+RubricName = Annotated[str, typer.Argument(metavar="RUBRIC", help="A rubric's name (shapes, lens) or a YAML file.")]
+Facts = Annotated[list[str], typer.Option("--fact", metavar="NAME=VALUE", help="A fact of the prompt.")]
+JudgeFields = Annotated[
+    list[str],
+    typer.Option(metavar="FIELD=VALUE", help="Field of a recipe's `judge` section; the embedded judge if none."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask a judge that may cost more than $0.10, or nobody knows what.")]
+
+
+@rubric_app.command("new")
+@problems_explained
+def rubric_new(folder: Annotated[Path, typer.Argument(metavar="NAME", help="A new folder of yours.")]) -> None:
+    """Write a commented rubric and its judge template to start from.
+
+    Example: lens-rl rubric new my
+    """
+    from pipelines.rubric import new
+
+    for file in new(folder):
+        print(file)
+
+
+@rubric_app.command("lint")
+@problems_explained
+def rubric_lint(
+    rubric: RubricName,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Facts to try it on: a taxonomy tree, or a prompt file; its own examples if not given."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what is wrong with a rubric, before a judge is paid to find it out.
+
+    Example: lens-rl rubric lint my/rubric.yaml
+    """
+    from dataclasses import asdict
+
+    from pipelines.rubric import findings
+
+    found = findings(rubric, on)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        print("\n".join(map(str, found)) or f"{rubric}: nothing to find fault with")
+    if found:
+        raise typer.Exit(EXIT_PROBLEM)
+
+
+@rubric_app.command("show")
+@problems_explained
+def rubric_show(
+    rubric: RubricName,
+    prompt: Annotated[str, typer.Option(help="Text of the prompt.")],
+    fact: Facts = NO_OVERRIDES,
+    as_json: Json = False,
+) -> None:
+    """Print what the judge will read: every criterion of a prompt, word for word.
+
+    Example: lens-rl rubric show my/rubric.yaml --prompt "a red circle" --fact colour=red
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from pipelines import rubric as job
+
+    facts = job.facts_of(rubric, fact)
+    shown = job.show(rubric, prompt, facts)
+    if as_json:
+        print(json.dumps([asdict(one) for one in shown], indent=2))
+    else:
+        job.print_shown(shown, facts, Console())
+
+
+@rubric_app.command("try")
+@problems_explained
+def rubric_try(
+    rubric: RubricName,
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Pictures, say of `lens-rl generate`.")],
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompt file with their facts, found by text or by id.")
+    ] = None,
+    fact: Facts = NO_OVERRIDES,
+    judge: JudgeFields = NO_OVERRIDES,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Judge a folder of pictures: which criteria hold. Says first what it would cost; stored verdicts are kept.
+
+    Example: lens-rl rubric try my/rubric.yaml --images pictures --prompts prompts.jsonl
+    """
+    from rich.console import Console
+
+    from pipelines import rubric_try as job
+
+    pictures = job.pictures_in(images, prompts, job.facts_given(fact))
+    with job.Trial(rubric, pictures, job.judge_of(judge), images / job.STORE) as trial:
+        job.agree_to(trial.estimate(), yes=yes, console=Console(stderr=True))
+        judged = trial.judge()
+    if as_json:
+        print(json.dumps(job.plain(judged), indent=2))
+    else:
+        Console().print(*job.tables(judged))
+
+
+@rubric_app.command("diff")
+@problems_explained
+def rubric_diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A rubric's name or file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    on: Annotated[Path, typer.Option(metavar="DIR", help="A folder of pictures, a run folder or its verdict store.")],
+    prompts: Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of the pictures.")] = None,
+    fact: Facts = NO_OVERRIDES,
+    judge: JudgeFields = NO_OVERRIDES,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Show which verdicts and rewards change from one rubric to another, on pictures or on a run's store.
+
+    Example: lens-rl rubric diff shapes my/rubric.yaml --on runs/shapes-seed0
+    """
+    from rich.console import Console
+
+    from pipelines import rubric_diff as job
+
+    if job.is_run(on):
+        found = job.difference(job.of_a_run(on, a, b))
+    else:
+        found = job.difference(job.of_pictures(on, a, b, prompts, fact, judge, yes=yes, console=Console(stderr=True)))
+    if as_json:
+        print(json.dumps(job.plain(found), indent=2))
+    else:
+        job.print_difference(found, Console())
+
+
+@rubric_app.command("write")
+@problems_explained
+def rubric_write(
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A prompt file (.txt, .jsonl).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Prompt file (.jsonl) to write.")],
+    model: Annotated[
+        list[str], typer.Option(metavar="FIELD=VALUE", help="model=NAME, base_url=URL, api_key_env=NAME of the writer.")
+    ],
+    rubric: Annotated[str, typer.Option(help="Rubric whose criteria about the whole picture come last.")] = "lens",
+    as_json: Json = False,
+) -> None:
+    """Let a language model write criteria for the prompts that have none, ten each. Stopped, it goes on.
+
+    Example: lens-rl rubric write prompts.txt --out with-criteria.jsonl --model model=gpt-4.1
+    """
+    from dataclasses import asdict
+
+    from lens_core.recipes import recipe_of
+    from lens_rl.judges.client import ChatModel
+    from lens_rl.recipe import Endpoint
+    from pipelines.rubric_write import write
+
+    written = write(prompts, out, ChatModel(recipe_of(Endpoint, model, "--model"), where="--model"), rubric=rubric)
+    if as_json:
+        print(json.dumps(asdict(written), indent=2))
+    else:
+        print(f"{out}: {written.prompts} prompts, {written.prompts - written.kept} of them with new criteria")
 
 
 @app.command()

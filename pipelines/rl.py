@@ -1,5 +1,6 @@
 """`lens-rl rl`: from a recipe's name to a finished run, its table and its pictures."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from lens_core.progress import ProgressDisplay
 from lens_core.recipes import find_recipe, load_recipe
 from lens_rl.job import Outcome, check_run, run_job
+from lens_rl.judges import profiles
 from lens_rl.plan import Plan
 from lens_rl.recipe import RECIPES, RlRecipe
 from lens_rl.report import REPORT
@@ -36,6 +38,9 @@ class BarWatcher(Watcher):
     def stage(self, text: str) -> None:
         self._display.say(f"{text} ...")
 
+    def warn(self, text: str) -> None:
+        self._display.say(f"warning: {text}")
+
 
 def load(recipe: str, overrides: list[str]) -> RlRecipe:
     """A recipe by name or path, with overrides."""
@@ -45,7 +50,16 @@ def load(recipe: str, overrides: list[str]) -> RlRecipe:
 def run(recipe: RlRecipe, folder: Path) -> Outcome:
     """Run the job with a progress bar."""
     with ProgressDisplay(recipe.name, recipe.steps) as display:
-        return run_job(recipe, folder, BarWatcher(display))
+        watcher = BarWatcher(display)
+        for text in warnings(recipe):
+            watcher.warn(text)
+        return run_job(recipe, folder, watcher)
+
+
+def warnings(recipe: RlRecipe) -> list[str]:
+    """What to hear before a run that may start all the same."""
+    judges = [recipe.judge, *([recipe.held_out_judge] if recipe.held_out_judge else [])]
+    return [text for judge in judges for text in profiles.warnings(judge, date.today())]
 
 
 def dry_run(recipe: RlRecipe) -> tuple[Plan, list[str]]:

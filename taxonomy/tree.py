@@ -11,8 +11,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lens_core.recipes import Strict, find_recipe, load_recipe, nearest
+from lens_core.recipes import RecipeProblem, Strict, find_recipe, load_recipe, nearest
 from lens_core.templates import Condition, Template
+from taxonomy.items import ItemTree, load_item_tree, names_a_grammar
 
 TREES = Path(__file__).parent / "trees"
 
@@ -142,6 +143,18 @@ class _Words(dict[str, str]):
         return super().__getitem__(str(key))
 
 
-def load_tree(name: str) -> Tree:
+def load_any_tree(name: str) -> Tree | ItemTree:
     """A tree by name (one of `taxonomy/trees/`) or by path. Raises RecipeProblem or TemplateProblem."""
-    return load_recipe(Tree, find_recipe(name, TREES, what="tree"))
+    path = find_recipe(name, TREES, what="tree")
+    return load_item_tree(path) if names_a_grammar(path) else load_recipe(Tree, path)
+
+
+def load_tree(name: str) -> Tree:
+    """The same for a tree of slots, which says its prompts itself; an item tree is a RecipeProblem."""
+    tree = load_any_tree(name)
+    if isinstance(tree, ItemTree):
+        raise RecipeProblem(
+            f"tree {name!r} names things that a writer puts into words: build a set of it with "
+            f"`lens-rl prompts build --tree {name} --out FILE`, and give that file as prompts.set"
+        )
+    return tree

@@ -86,7 +86,10 @@ def serving(reply: Callable[[int, dict[str, Any]], Reply]) -> Iterator[Served]:
         def log_message(self, *_: Any) -> None:
             """A test prints nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 512  # five, its habit, would reset connections that come at once
+
+    server = Server(("127.0.0.1", 0), Handler)
     served = Served(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from base_model import linear
 from base_model.transformer import LensTransformer
-from benchmarks import full_size, transformer
+from benchmarks import full_size, judge, rubrics, transformer
 from benchmarks.flops import forward_flops
 from benchmarks.random_lens import random_inputs, random_model
 
@@ -66,3 +66,29 @@ def test_a_forward_of_the_released_size_at_1024_is_about_17_tflop():
         model = LensTransformer()
     assert forward_flops(model, 4096, (35,)) == pytest.approx(16.265e12, rel=1e-4)
     assert forward_flops(model, 4096, (256,)) == pytest.approx(17.411e12, rel=1e-4)
+
+
+def test_the_judge_benchmark_prints_what_each_client_took(tmp_path, capsys, monkeypatch):
+    """On a small endpoint. That the ledger equals the server's count, the benchmark sees to itself."""
+    for name, value in {"SLOTS": 16, "MEDIAN": 0.02, "QUICK": judge.Scale(8, 40, 4), "MEAN": 0.0227}.items():
+        monkeypatch.setattr(judge, name, value)
+    monkeypatch.setattr(judge, "CLIENTS", {k: (*v[:2], min(v[2], 16)) for k, v in judge.CLIENTS.items()})
+    judge.main(quick=True, json=tmp_path / "rows.json")
+    rows = {row["client"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    assert list(rows) == list(judge.CLIENTS)
+    per_criterion, per_image = rows["ours, per_criterion"], rows["ours, per_image"]
+    assert per_criterion["requests a step"] == 1152 * 11 and per_image["requests a step"] == 1152
+    assert per_criterion["GB uploaded a step"] > 8 * per_image["GB uploaded a step"]
+    assert per_criterion["$ a step"] == pytest.approx(rows["bare aiohttp loop"]["$ a step"], rel=0.01)
+    assert per_criterion["$ a step"] > 3 * per_image["$ a step"] > 0
+    assert all(row["requests/s"] > 0 for row in rows.values())
+    assert "ThreadPoolExecutor(8)" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_rubrics_prints_and_writes_its_table(tmp_path, capsys, few_threads):
+    file = tmp_path / "rows.json"
+    rubrics.main(quick=True, json=file)
+    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
+    assert {"judge messages", "criteria of prompts", "lists doubled 60 times, refused"} <= rows.keys()
+    assert all(row["seconds"] > 0 for row in rows.values())
+    assert "judge messages" in capsys.readouterr().out

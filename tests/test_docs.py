@@ -8,10 +8,12 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from peft import LoraConfig
+from PIL import Image
 from typer.testing import CliRunner
 
 from base_model import lora
@@ -19,15 +21,21 @@ from base_model.checkpoint import stored_transformer
 from base_model.lens import LORA_TARGETS
 from base_model.lora_files import write_for_comfyui
 from base_model.weights import save_in_one_file
+from lens_core.records import Criterion, Prompt
+from lens_rl.judges.store import VerdictStore
 from lens_rl.models import EMBEDDED
+from lens_rl.shapes.render import render
+from lens_rl.shapes.scene import Scene, Thing
 from pipelines.cli import app
+from pipelines.rubric import new
+from taxonomy.prompt_set import write_prompts
 from tests.e2e.runs import finished_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
 VERBS = {"rl.sh": "rl", "pretrain.sh": "pretrain"}
-PARSED_ONLY = {"pretrain"}
-"""Verbs whose runs take minutes."""
+PARSED_ONLY = {("pretrain",), ("rubric", "write")}
+"""Verbs whose runs take minutes, or a language model."""
 NOT_OURS = ("pip ", "export ", "cd ", "git ", "python -m benchmarks.")
 
 
@@ -66,6 +74,28 @@ def write_files(folder: Path) -> None:
     (line,) = blocks("docs/bring-prompts.md", "json")[0].splitlines()
     for split in ("train", "validation", "test"):
         (folder / f"{split}.jsonl").write_text(line.replace("red circle", f"red circle of the {split} kind") + "\n")
+    many = [line.replace("red circle", f"red circle of kind {number}") for number in range(60)]
+    (folder / "prompts.jsonl").write_text("\n".join(many) + "\n")
+
+
+def write_rubric(folder: Path) -> None:
+    """What the page about rubrics has made by its first commands: a rubric, and a picture of the prompt it gives."""
+    new(folder / "my")
+    (folder / "prompts.jsonl").write_text(blocks("docs/write-a-rubric.md", "json")[0])
+    (folder / "pictures").mkdir()
+    things = tuple(Thing("circle", "red", 10.0, x, 4.0) for x in (5.0, 15.0))
+    Image.fromarray(render(Scene(things, "white", (20, 20)))).save(folder / "pictures" / "one.png")
+
+
+def write_pictures(folder: Path) -> None:
+    """The pictures that the pages about judges ask about."""
+    Image.new("RGB", (64, 64), "black").save(folder / "cat.png")
+    (folder / "pictures").mkdir()
+    check = {"kind": "present", "of": "red circle"}
+    criterion = Criterion("c", "There is a red circle.", "shape", check)
+    write_prompts(folder / "pictures" / "prompts.jsonl", [Prompt("p", "one red circle", criteria=(criterion,))])
+    for number, colour in enumerate(("red", "white", "black")):
+        Image.new("RGB", (20, 20), colour).save(folder / "pictures" / f"p-{number}.png")
 
 
 def write_models(folder: Path) -> None:
@@ -80,6 +110,21 @@ def write_models(folder: Path) -> None:
         write_for_comfyui(lora.adapter(transformer, "style"), folder).rename(folder / f"{name}.safetensors")
 
 
+def write_store(folder: Path) -> Path:
+    """The verdict store of a run that has just begun."""
+    path = folder / "verdicts-rank0.sqlite"
+    VerdictStore(path).close()
+    return path
+
+
+def parse(words: list[str], depth: int) -> None:
+    """Check the options of a command, named by its first `depth` words, and no more."""
+    command: Any = typer.main.get_command(app)
+    for name in words[:depth]:
+        command = command.commands[name]
+    command.make_context(words[depth - 1], words[depth:])
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     return finished_run(tmp_path_factory.mktemp("finished") / "run")
@@ -92,17 +137,28 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
     write_files(tmp_path)
     if page == "docs/load-and-export.md":
         write_models(tmp_path)
+    if page == "docs/trust-the-judge.md":
+        write_pictures(tmp_path)
+    if page == "docs/write-a-rubric.md" and words[:2] != ["rubric", "new"]:
+        write_rubric(tmp_path)
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
-    if verb in PARSED_ONLY:
-        typer.main.get_command(app).commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+    if verb == "judge" and any("model=" in word or word == "lens" for word in arguments):
+        parse(words, 2)  # It would ask a language model.
+        return
+    if parsed_only := next((verbs for verbs in PARSED_ONLY if words[: len(verbs)] == list(verbs)), None):
+        parse(words, len(parsed_only))
         return
     if verb == "report":
         for name in {word for word in arguments if word.startswith("runs/")}:
             shutil.copytree(request.getfixturevalue("finished"), tmp_path / name)
         assert CliRunner().invoke(app, [verb, *arguments]).exit_code == 0
         return
-    run = "shapes + style.safetensors" if verb == "export" else "shapes"
+    run = {"export": "shapes + style.safetensors", "judge": "pictures"}.get(verb, "shapes")
+    if arguments[:1] == ["report"] and verb == "judge":
+        arguments = ["report", str(write_store(tmp_path))]
     arguments = [re.sub(r"^(model=|)runs/.*", rf"\1{run}", word) for word in arguments]
+    if verb == "prompts" and arguments[0] == "build" and "--count" not in arguments:
+        arguments += ["--count", "300"]  # The whole set has a test of its own.
     result = CliRunner().invoke(app, [verb, *arguments, *(["--dry-run"] if verb == "rl" else [])])
     assert result.exit_code == 0, result.output
 

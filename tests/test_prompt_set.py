@@ -14,9 +14,11 @@ from taxonomy.prompt_set import load_prompts, set_hash, write_prompts
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 leaves = st.integers() | st.booleans() | words
 checks = st.none() | st.dictionaries(words, leaves | st.lists(leaves, max_size=2), max_size=3)
-criteria = st.lists(st.builds(Criterion, words, words, words, checks), max_size=3, unique_by=lambda c: c.name)
+weights = st.just(1.0) | st.floats(0.1, 10)
+criteria = st.lists(st.builds(Criterion, words, words, words, checks, weights), max_size=3, unique_by=lambda c: c.name)
+facts = st.dictionaries(words, words | st.integers(), max_size=3)
 prompts = st.lists(
-    st.builds(Prompt, words, words, words, st.lists(words, max_size=2).map(tuple), criteria.map(tuple)),
+    st.builds(Prompt, words, words, words, st.lists(words, max_size=2).map(tuple), criteria.map(tuple), facts),
     min_size=1,
     max_size=4,
     unique_by=lambda prompt: prompt.id,
@@ -31,6 +33,16 @@ def test_what_is_written_comes_back(tmp_path_factory, written):
 
     assert load_prompts(file) == written
     assert manifest == set_hash(load_prompts(file)) == write_prompts(file, written)
+
+
+def test_parents_are_written_and_read(tmp_path):
+    family = (
+        Criterion("dog", "There is a dog.", "object"),
+        Criterion("hat", "It has a hat.", "object", requires="dog"),
+    )
+    write_prompts(tmp_path / "set.jsonl", [Prompt("a", "a dog", criteria=family)])
+
+    assert load_prompts(tmp_path / "set.jsonl")[0].criteria == family
 
 
 def test_the_hash_tells_sets_apart():

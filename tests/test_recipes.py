@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lens_core.doors import own_class
-from lens_core.recipes import RecipeProblem, Strict, dump_recipe, find_recipe, load_recipe, read_recipe
+from lens_core.recipes import RecipeProblem, Strict, dump_recipe, field_lines, find_recipe, load_recipe, read_recipe
 from lens_rl.recipe import RECIPES, RlRecipe
 
 
@@ -110,3 +110,11 @@ def test_door_for_own_classes(tmp_path):
         own_class("python: nowhere.py:Mine", field="judge.backend")
     with pytest.raises(RecipeProblem, match="should read"):
         own_class("python: Mine", field="judge.backend")
+
+
+def test_a_file_that_anchors_make_endless_is_refused(tmp_path):
+    file = tmp_path / "bomb.yaml"
+    file.write_text("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)))
+
+    with pytest.raises(RecipeProblem, match=r"bomb\.yaml has more than 200,000 fields"):
+        field_lines(file)

@@ -112,14 +112,14 @@ def test_a_loss_that_is_not_finite_spoils_no_checkpoint(tmp_path, start):
 
 def test_a_failing_judge_stops_the_run_and_is_no_zero(tmp_path, start):
     config = recipe(start, judge(tmp_path, BROKEN, "Broken"))
-    with pytest.raises(JudgeProblem, match=r"verdicts of step 1 are errors, more than judge.max_error_share 0.1"):
+    with pytest.raises(JudgeProblem, match=r"validation pictures are errors so far \(\d+ error\), more than"):
         run_job(config, tmp_path / "run")
     tolerant = recipe(start, judge(tmp_path, BROKEN, "Broken"), "judge.max_error_share=0.9", "steps=2")
     summary = run_job(tolerant, tmp_path / "tolerant").summary
     assert summary["judge_errors"] > 0
     assert summary["cost_usd"] == 0.0
     rows = [json.loads(line) for line in (tmp_path / "tolerant" / "metrics.jsonl").read_text().splitlines()]
-    assert all(row["images/without_reward"] == round(row["images"] / 3) for row in rows[1:2])
+    assert all(abs(row["images/without_reward"] - row["images"] / 3) < 1 for row in rows[1:])
     # Two thirds answer, half of them yes: with failures as zeros the mean would be a third.
     assert 0.4 < sum(row["reward"] for row in rows[1:]) / len(rows[1:]) < 0.6
 

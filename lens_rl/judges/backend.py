@@ -5,7 +5,7 @@ answer came but cannot be used; `RubricJudge` does all of that for every backend
 retried here, by the client that meets them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,10 @@ from lens_core.records import Criterion
 from lens_core.runs import RunProblem
 
 Status = Literal["ok", "refusal", "invalid", "timeout", "error"]
+"""How an answer ended. The judge asks again after "refusal" and "invalid", where a reply came that cannot be used (no
+label, broken JSON, wrong names, an error object behind HTTP 200). "timeout" and "error" are what the transport's own
+retries left; they are not asked again before the run is started again, so that retries never multiply.
+"""
 
 
 class JudgeProblem(RunProblem):
@@ -44,7 +48,10 @@ class Answer:
 class Usage:
     """What was sent and counted: HTTP requests, tries that failed included, and tokens by what they are priced at.
 
-    `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs.
+    `input_tokens` are those that no cache held; a request's prompt is the sum of the three inputs. `unreported` are
+    those of the requests that may be charged although no reply told what they took: stalled past the deadline, cut
+    off, or answered with a body that cannot be read. The ledger charges each at its worst case. `throttled` are those
+    told 429: the judge sends fewer at once for a while.
     """
 
     requests: int = 0
@@ -52,6 +59,8 @@ class Usage:
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     output_tokens: int = 0
+    unreported: int = 0
+    throttled: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Usage)))
@@ -113,8 +122,23 @@ class Backend(Protocol):
         """
         ...
 
+    async def check(self, picture: Any, question: Question) -> Usage:
+        """One question asked before a run, where that finds out more than the constructor did; no answer is kept.
+
+        Raises JudgeProblem, with the recipe's field and the remedy, where the endpoint, its model or
+        what the capabilities promise is not there.
+        """
+        return Usage()
+
+    def request(self, picture: Any, questions: Sequence[Question]) -> Mapping[str, Any] | None:
+        """The body that `answer` sends for them, as JSON holds it, for people to see; None where nothing is sent."""
+        return None
+
     def worst_case(self, picture: Any, questions: Sequence[Question]) -> Usage:
-        """More than that request can take, its retries included: what a budget must have left before it is sent."""
+        """The most that request can take, all its tries together: what a budget must have left before it is sent.
+
+        `requests` is the number of tries; the tokens are those of a single try times that.
+        """
         return Usage()
 
     async def close(self) -> None:

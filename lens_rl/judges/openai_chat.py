@@ -1,152 +1,141 @@
-"""A judge behind any OpenAI-compatible endpoint: one chat request a criterion, the answer a bare 1 or 0.
+"""A judge behind any OpenAI-compatible endpoint: OpenAI's own, a vLLM server, and others.
 
-Transport faults (429, 5xx, dropped connections) are retried by the client. What then remains is an error, never a
-zero.
+Two request shapes. `per_criterion`, the paper's: one request a criterion, the reply is the bare digit 1 or 0, and the
+probability of its first token is read where the endpoint tells it. `per_image`: all criteria of a picture in one
+request, the reply is a JSON object with exactly their names.
+
+Messages go from what never changes to what always does, system text, picture, prompt, criterion, so that servers which
+keep prefixes read a picture once for all its criteria. Servers know a picture by its bytes: it is encoded once.
 """
 
-import base64
-import io
-import math
-import os
-from collections.abc import Sequence
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urljoin
 
-import numpy as np
-import openai
-from PIL import Image
+from lens_rl.judges import labels, wording
+from lens_rl.judges.backend import Answer, Capabilities, JudgeProblem, Question, Usage
+from lens_rl.judges.client import chat_tokens, json_format
+from lens_rl.judges.picture import Picture
+from lens_rl.judges.remote import RemoteBackend, without_value
+from lens_rl.recipe import Judge
 
-from lens_core.records import Criterion
-from lens_rl.judges.backend import Answer, Backend, Capabilities, JudgeProblem, Question, Reply, Usage
-
-TRANSPORT_RETRIES = 5
-MIN_LABEL_MASS = 0.5
-JPEG_QUALITY = 95
-MAX_TOKENS = 4
-WORST_PICTURE_TOKENS = 4096
+MOST_QUESTIONS = 50
+"""In one request; JSON schemas of more fields are refused by some endpoints."""
 
 
-class OpenAIChatBackend(Backend):
-    """`base_url=None` is OpenAI itself. Raises JudgeProblem where the key is missing."""
+class OpenAIChatBackend(RemoteBackend):
+    path = "/chat/completions"
 
-    def __init__(
-        self,
-        *,
-        model: str | None,
-        base_url: str | None,
-        api_key_env: str,
-        timeout: float,
-        longest_side: int,
-    ):
-        if not model:
-            raise JudgeProblem("judge.model is missing: name the model that the endpoint serves")
-        key = os.environ.get(api_key_env)
-        if not key and base_url is None:
-            raise JudgeProblem(f"judge.api_key_env: the environment variable {api_key_env} is not set")
-        self.model = self._model = model
-        self._longest_side = longest_side
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=base_url, timeout=timeout, max_retries=TRANSPORT_RETRIES
+    def __init__(self, judge: Judge):
+        super().__init__(judge)
+        self._per_image = (judge.request or self.profile.request) == "per_image"
+        self._thinks = self.effort not in (None, "none")
+        told = self.profile.label_probabilities is not None and judge.probabilities is not False
+        probabilities = told and not self._per_image and not self._thinks
+        self._by_id = probabilities and self.profile.label_probabilities == "token_ids"
+        self._label_ids: list[int] = []
+        self._looking_up = asyncio.Lock()
+        self.capabilities = Capabilities(
+            questions_per_request=MOST_QUESTIONS if self._per_image and self.profile.structured_output else 1,
+            probabilities=probabilities,
+            label_mass=probabilities,
+            structured_output=self.profile.structured_output,
+            reasoning_effort=bool(self.profile.reasoning_efforts),
+            longest_side=self.longest_side,
         )
-        self.capabilities = Capabilities(probabilities=True, label_mass=True, longest_side=longest_side)
-        self.identity = f"openai_chat:{model}:side{longest_side}:jpeg{JPEG_QUALITY}"
+        self.identity = self._identity()
 
-    def cannot_read(self, criterion: Criterion) -> str | None:
-        return None if criterion.text.strip() else "its text is empty"
+    def request(self, picture: Picture, questions: Sequence[Question]) -> dict[str, Any]:
+        detail = self.profile.image.detail
+        image = {"url": picture.url} | ({"detail": detail} if detail else {})
+        content = [{"type": "image_url", "image_url": image}, {"type": "text", "text": self._text(questions)}]
+        body: dict[str, Any] = {
+            "model": self.name,
+            "messages": [{"role": "system", "content": questions[0].system}, {"role": "user", "content": content}],
+            self.profile.token_limit: self._room(questions),
+        }
+        if self.effort is not None:
+            body["reasoning_effort"] = self.effort
+        if self.profile.temperature is not None and not self._thinks:
+            body["temperature"] = self.profile.temperature
+        if self._per_image:
+            names = [question.criterion.name for question in questions]
+            body["response_format"] = json_format(wording.schema(names), "verdicts")
+        if self.capabilities.probabilities:
+            body["logprobs"] = True
+            body |= {"logprob_token_ids": self._label_ids} if self._by_id else {"top_logprobs": 20}
+        return body | self.profile.extra_body
 
-    def prepare(self, image: np.ndarray) -> str:
-        return _data_url(image, self._longest_side)
+    def read(self, body: Mapping[str, Any], questions: Sequence[Question]) -> tuple[Answer, ...]:
+        choice = body["choices"][0]
+        if labels.refused(choice):
+            return without_value("refusal", len(questions))
+        if not self._per_image:
+            return (labels.from_choice(choice),)
+        names = [question.criterion.name for question in questions]
+        return labels.from_object(choice["message"].get("content") or "", names)
 
-    async def answer(self, picture: str, questions: Sequence[Question]) -> Reply:
-        (question,) = questions
-        return await self._ask(picture, question)
+    def tokens(self, body: Mapping[str, Any]) -> Usage:
+        return chat_tokens(body)
 
-    def worst_case(self, picture: str, questions: Sequence[Question]) -> Usage:
-        characters = sum(len(question.system) + len(question.user) for question in questions)
-        # No tokenizer makes more tokens than bytes of text; a picture's price depends on the model: see the profile.
-        return Usage(
-            1 + TRANSPORT_RETRIES, input_tokens=4 * characters + WORST_PICTURE_TOKENS, output_tokens=MAX_TOKENS
-        )
+    def most_tokens(self, questions: Sequence[Question]) -> tuple[int, int]:
+        return len((questions[0].system + self._text(questions)).encode()), self._room(questions)
 
-    async def close(self) -> None:
-        await self._client.close()
+    async def make_ready(self) -> Usage:
+        """Ask the server once which tokens "1" and "0" are, where their probabilities are read by id."""
+        if not self._by_id or self._label_ids:
+            return Usage()
+        usage = Usage()
+        async with self._looking_up:
+            if not self._label_ids:
+                found = [await self._label_id(label) for label in (labels.YES, labels.NO)]
+                usage = found[0][1] + found[1][1]
+                self._label_ids = [label_id for label_id, _ in found]
+        return usage
 
-    async def _ask(self, picture: str, question: Question) -> Reply:
-        messages: list[Any] = [
-            {"role": "system", "content": question.system},
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image_url", "image_url": {"url": picture}},
-                    {"type": "text", "text": question.user},
-                ],
-            },
-        ]
-        try:
-            reply = await self._client.chat.completions.create(
-                model=self._model,
-                messages=messages,
-                temperature=0.0,
-                max_tokens=MAX_TOKENS,
-                logprobs=True,
-                top_logprobs=20,
+    async def _label_id(self, label: str) -> tuple[int, Usage]:
+        url = urljoin(f"{self.client.url}/", "../tokenize")
+        exchange = await self.client.post(url, {"model": self.name, "prompt": label, "add_special_tokens": False})
+        tokens = (exchange.body or {}).get("tokens")
+        if not isinstance(tokens, list):
+            await self._refuse_first(exchange)
+            why = self.client.said(exchange.error) if exchange.error else "no list of tokens came"
+            raise JudgeProblem(
+                f"judge.profile: probabilities are to be read by token, but {url} does not say which ({why}); use "
+                "judge.profile=generic for a server that is not vLLM"
             )
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise JudgeProblem(f"judge.api_key_env: the endpoint rejected the key ({error.status_code})") from error
-        except openai.NotFoundError as error:
-            raise JudgeProblem(f"judge.model: the endpoint does not have {self.model!r}") from error
-        except openai.RateLimitError as error:
-            if error.code == "insufficient_quota":
-                raise JudgeProblem("judge: the account behind the key has no quota left") from error
-            return Reply((Answer(None, "error"),), Usage(requests=1))
-        except openai.APITimeoutError:
-            return Reply((Answer(None, "timeout"),), Usage(requests=1))
-        except (openai.APIError, ValueError):
-            return Reply((Answer(None, "error"),), Usage(requests=1))
-        return Reply((read_answer(reply),), read_usage(reply))
+        if len(tokens) != 1:
+            raise JudgeProblem(
+                f"judge.model: {label!r} is {len(tokens)} tokens to {self.name}; use judge.profile=generic"
+            )
+        return int(tokens[0]), exchange.usage
 
+    def _text(self, questions: Sequence[Question]) -> str:
+        if self._per_image:
+            return wording.as_list(questions)
+        (question,) = questions
+        return question.user
 
-def read_answer(reply: Any) -> Answer:
-    """A chat completion to an answer: exactly "1" or "0", with its probability where it is given."""
-    if not getattr(reply, "choices", None):
-        return Answer(None, "error")
-    choice = reply.choices[0]
-    if getattr(choice.message, "refusal", None):
-        return Answer(None, "refusal")
-    label = (choice.message.content or "").strip()
-    if label not in ("0", "1"):
-        return Answer(None, "invalid")
-    p, mass = _probability(choice)
-    if mass is not None and mass < MIN_LABEL_MASS:
-        return Answer(None, "invalid", p=p, mass=mass)
-    return Answer(int(label), p=p, mass=mass)
+    def _room(self, questions: Sequence[Question]) -> int:
+        """Tokens of the longest right reply."""
+        thinking = self.profile.reasoning_tokens if self._thinks else 0
+        if self._per_image:
+            return thinking + 16 + sum(len(json.dumps(question.criterion.name)) + 8 for question in questions)
+        # By id only the first token counts, and a single one is the cheapest reply.
+        return thinking + (1 if self._by_id else self.profile.answer_tokens)
 
-
-def read_usage(reply: Any) -> Usage:
-    """The tokens that an endpoint says a reply took."""
-    usage = getattr(reply, "usage", None)
-    if not usage:
-        return Usage(requests=1)
-    details = getattr(usage, "prompt_tokens_details", None)
-    cached = (getattr(details, "cached_tokens", None) or 0) if details else 0
-    return Usage(1, usage.prompt_tokens - cached, cached, 0, usage.completion_tokens)
-
-
-def _probability(choice: Any) -> tuple[float | None, float | None]:
-    """Probability of 1 among the two labels, and what the two hold together, at the first token."""
-    content = choice.logprobs.content if getattr(choice, "logprobs", None) else None
-    if not content:
-        return None, None
-    share = {"0": 0.0, "1": 0.0}
-    for option in content[0].top_logprobs:
-        if (label := option.token.strip()) in share:
-            share[label] += math.exp(option.logprob)
-    mass = share["0"] + share["1"]
-    return (share["1"] / mass, min(mass, 1.0)) if mass > 0 else (None, None)
-
-
-def _data_url(image: np.ndarray, longest_side: int) -> str:
-    picture = Image.fromarray(image)
-    picture.thumbnail((longest_side, longest_side))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    def _identity(self) -> str:
+        extra = json.dumps(self.profile.extra_body, sort_keys=True)
+        parts = [
+            "openai_chat",
+            self.name,
+            f"per_image-{wording.VERSION}" if self._per_image else "per_criterion",
+            self.picture_settings(),
+            *([f"effort-{self.effort}"] if self.effort else []),
+            *([f"temperature-{self.profile.temperature}"] if self.profile.temperature else []),
+            *([f"extra-{hashlib.sha256(extra.encode()).hexdigest()[:8]}"] if self.profile.extra_body else []),
+        ]
+        return ":".join(parts)

@@ -45,7 +45,7 @@ def write_report(run: Path, file: Path | None = None) -> Path:
 def write_comparison(records: Sequence[RunRecord], comparison: Comparison, file: Path) -> Path:
     """Write the page that lays runs over each other."""
     by_step, by_minutes = curves(records, comparison)
-    page = _template("compare.html.j2").render(
+    page = template("compare.html.j2").render(
         comparison=comparison,
         headline=headline_of(comparison),
         bands=bool(by_step.curves[0].band),
@@ -60,7 +60,7 @@ def write_comparison(records: Sequence[RunRecord], comparison: Comparison, file:
 def render_report(run: RunRecord) -> str:
     """The page of one run as HTML."""
     held_out = run.summary["held_out"] if run.summary else None
-    return _template("report.html.j2").render(
+    return template("report.html.j2").render(
         run=run,
         headline=headline(run),
         stopped=why_stopped(run),
@@ -110,5 +110,5 @@ def _environment() -> Environment:
     return environment
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
     return _environment().get_template(name)

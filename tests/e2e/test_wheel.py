@@ -28,8 +28,22 @@ def test_the_wheel_holds_everything_and_runs_outside_the_clone(tmp_path):
     assert wanted <= packed, wanted - packed
 
     subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
-    command = [sys.executable, "-m", "pipelines", "rl", "--recipe", "shapes", "--dry-run"]
-    run = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True
+
+    def said(*command: str) -> str:
+        run = subprocess.run(
+            [sys.executable, "-m", "pipelines", *command],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    assert "Plan of shapes" in said("rl", "--recipe", "shapes", "--dry-run")
+    assert said("rubric", "new", "mine").split() == ["mine/rubric.yaml", "mine/judge.j2"]
+    assert "nothing to find fault with" in said("rubric", "lint", "mine/rubric.yaml")
+    assert 'Criterion "colour": The colour blue' in said(
+        "rubric", "show", "mine/rubric.yaml", "--prompt", "a blue circle", "--fact", "colour=blue"
     )
-    assert run.returncode == 0 and "Plan of shapes" in run.stdout, run.stderr
+    assert "Plan of shapes" in said("rl", "shapes", "--dry-run", "--set", "rubric.path=mine/rubric.yaml")
