@@ -115,7 +115,6 @@ class Rubric:
         self._facts = frozenset(file.facts)
         self._words = tables(file)
         self._criteria = [_Compiled(criterion, str(source.path), file.variables) for criterion in file.criteria]
-        self.size = len(file.criteria)
         self._judge = Template(source.judge, where=source.judge_path.name, variables=JUDGE_VARIABLES)
         self.template_hash = self._judge.hash
         self.hash = hashlib.sha256((dump_recipe(file) + source.judge).encode()).hexdigest()
@@ -138,6 +137,14 @@ class Rubric:
         if problem := problem_of(found):
             raise RecipeProblem(f"rubric {self.name}, criteria of prompt {prompt!r}: {problem} or narrow its `when`")
         return found
+
+    @property
+    def size(self) -> int:
+        """Criteria of a prompt that comes without facts; all there are, where they cannot do without."""
+        try:
+            return len(self.criteria("", {}))
+        except (RecipeProblem, TemplateProblem):
+            return len(self._criteria)
 
     def messages(self, prompt: str, criterion: Criterion) -> tuple[str, str]:
         """System and user text for a judge that is a language model."""

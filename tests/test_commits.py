@@ -8,7 +8,6 @@ import time
 import pytest
 
 from lens_core.runs import RunProblem
-from lens_rl.judges.backend import Usage
 from lens_rl.judges.commits import Commits
 from lens_rl.judges.store import VerdictStore
 
@@ -62,10 +61,9 @@ def test_rows_are_on_disk_when_the_caller_goes_on(tmp_path):
 
     async def run():
         async def one(number):
-            usage = Usage(1, input_tokens=number)
-            row = await store.soon(lambda: store.open_request("j", step=None, questions=1, worst=usage, cost=None))
+            row = await store.soon(lambda: store.open_request("j", step=None, questions=1, tries=number, cost=None))
             with sqlite3.connect(tmp_path / "v.sqlite") as other:
-                return other.execute("SELECT input_tokens FROM requests WHERE id=?", (row,)).fetchone()[0]
+                return other.execute("SELECT tries FROM requests WHERE id=?", (row,)).fetchone()[0]
 
         return await asyncio.gather(*(one(number) for number in range(40)))
 
@@ -77,7 +75,7 @@ def test_a_write_that_fails_takes_its_transaction_with_it_and_later_ones_succeed
     store = VerdictStore(tmp_path / "v.sqlite")
 
     def opened():
-        return store.open_request("j", step=None, questions=1, worst=Usage(1), cost=None)
+        return store.open_request("j", step=None, questions=1, tries=1, cost=None)
 
     def fails():
         raise sqlite3.OperationalError("database or disk is full")
@@ -96,7 +94,7 @@ def test_who_is_cancelled_while_waiting_loses_nothing(tmp_path):
     store = VerdictStore(tmp_path / "v.sqlite")
 
     async def run():
-        settle = store.soon(lambda: store.open_request("j", step=None, questions=1, worst=Usage(1), cost=None))
+        settle = store.soon(lambda: store.open_request("j", step=None, questions=1, tries=1, cost=None))
         waiting = asyncio.create_task(settle)
         await asyncio.sleep(0)
         waiting.cancel()
