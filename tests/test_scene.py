@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lens_rl.shapes.letters import DOT, WORDS, word_size, written
+from lens_rl.shapes.letters import DOT, GRID, WORDS, word_size, written
 from lens_rl.shapes.render import area, coverage, pixel_centres
 from lens_rl.shapes.scene import LARGE, RELATION_MARGIN, RELATIONS, kinds, place, unit
 from taxonomy.sampler import draws
@@ -49,7 +49,7 @@ def test_a_word_is_whole_and_apart_from_the_objects(facts, size, seed):
     assert scene.word is not None and scene.word.text == facts["word"]
     height, width = word_size(scene.word.text)
     assert DOT <= scene.word.row <= size[0] - height - DOT and DOT <= scene.word.column <= size[1] - width - DOT
-    assert scene.word.row % DOT == scene.word.column % DOT == 0
+    assert scene.word.row % GRID == scene.word.column % GRID == DOT
     rows, columns = pixel_centres(size)
     box = (
         slice(scene.word.row - 1, scene.word.row + height + 1),

@@ -1,13 +1,14 @@
 """Words of the embedded world: two letters of three by five dots, a dot apart; a dot is DOT by DOT pixels.
 
-A dot is as large as a cell of the autoencoder, and words stand on its grid: strokes of single pixels do not survive it.
+A dot is as large as a cell of the autoencoder: strokes of single pixels do not survive it. Words stand on a grid as
+wide as the transformer's tokens, so that each is made of the same few tokens wherever it stands.
 """
 
 from functools import cache
 
 import numpy as np
 
-DOT = 2
+DOT, GRID = 2, 4
 """Pixels."""
 _LETTERS = {
     "A": ".#. #.# ### #.# #.#",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lens_core.records import Size
-from lens_rl.shapes.letters import DOT, WORDS, word_size
+from lens_rl.shapes.letters import DOT, GRID, WORDS, word_size
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -135,12 +135,12 @@ def place(facts: Mapping[str, str | int], size: Size, random: np.random.Generato
 
 
 def _written(text: str, size: Size, random: np.random.Generator) -> Word:
-    """The word at a random place, a dot away from the edge, its dots on a grid."""
+    """The word at a random place of its grid, a dot away from the edge."""
     height, width = word_size(text)
-    rows, columns = (size[0] - height) // DOT - 1, (size[1] - width) // DOT - 1
-    if rows < 1 or columns < 1:
+    rows, columns = range(DOT, size[0] - height - DOT + 1, GRID), range(DOT, size[1] - width - DOT + 1, GRID)
+    if not rows or not columns:
         raise ValueError(f"the word {text} does not fit on {size[0]}x{size[1]} pixels: make the picture larger")
-    return Word(text, DOT * int(random.integers(1, rows + 1)), DOT * int(random.integers(1, columns + 1)))
+    return Word(text, rows[random.integers(len(rows))], columns[random.integers(len(columns))])
 
 
 def _throws(
