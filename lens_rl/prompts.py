@@ -11,7 +11,7 @@ from lens_core.records import Prompt
 from lens_core.seeds import seed_of
 from lens_rl.recipe import Prompts
 from rubrics.rubric import Rubric
-from taxonomy.prompt_set import find_set, load_prompts, split_of_prompt
+from taxonomy.prompt_set import find_set, load_prompts, rubric_of_set, split_of_prompt
 from taxonomy.sampler import SHARES, sample_splits
 from taxonomy.tree import load_tree
 
@@ -78,10 +78,14 @@ def load_splits(recipe: Prompts, rubric: Rubric) -> PromptSplits:
 
 
 def _split_set(name: str, recipe: Prompts, rubric: Rubric) -> PromptSplits:
-    """A set in three parts. An id decides, so that a prompt is in one part whatever the set's size and the seed."""
+    """A set in three parts. An id decides, so that a prompt is in one part whatever the set's size and the seed.
+
+    A set says which rubric wrote its criteria; another rubric of the recipe writes them anew, from each prompt's facts.
+    """
     path = find_set(name)
+    anew = rubric_of_set(path) not in (None, rubric.hash)
     parts: dict[str, list[Prompt]] = {split: [] for split in SHARES}
-    for prompt in _from_file(str(path), rubric):
+    for prompt in _from_file(str(path), rubric, anew=anew):
         parts[split_of_prompt(prompt)].append(prompt)
     for split, wanted in (("train", 1), ("validation", recipe.validation), ("test", recipe.test)):
         if len(parts[split]) < wanted:
@@ -96,10 +100,10 @@ def _split_set(name: str, recipe: Prompts, rubric: Rubric) -> PromptSplits:
     )
 
 
-def _from_file(path: str, rubric: Rubric) -> tuple[Prompt, ...]:
-    """Prompts of a file; those without criteria get the rubric's."""
+def _from_file(path: str, rubric: Rubric, *, anew: bool = False) -> tuple[Prompt, ...]:
+    """Prompts of a file; those without criteria, or all of them, get the rubric's."""
     return tuple(
-        prompt if prompt.criteria else replace(prompt, criteria=rubric.criteria(prompt.text, prompt.facts))
+        prompt if prompt.criteria and not anew else replace(prompt, criteria=rubric.criteria(prompt.text, prompt.facts))
         for prompt in load_prompts(Path(path))
     )
 

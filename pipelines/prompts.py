@@ -23,7 +23,7 @@ from taxonomy.coverage_page import coverage_page
 from taxonomy.grammar import Grammar
 from taxonomy.items import ItemTree
 from taxonomy.near_duplicates import BOUND, LEAK_BOUND
-from taxonomy.prompt_set import find_set, load_prompts, write_prompts, writer_of
+from taxonomy.prompt_set import find_set, load_prompts, manifest_of, write_prompts, writer_of
 from taxonomy.sampler import Draw, sample
 from taxonomy.statistics import Statistics, mean, statistics
 from taxonomy.tree import Tree, load_any_tree
@@ -99,11 +99,6 @@ def language_model(fields: Sequence[str]) -> AskModel:
 def write_page(name: str, prompts: Sequence[Prompt], found: Statistics, out: Path) -> None:
     """The statistics as an HTML page, with a few prompts."""
     write_whole(out, coverage_page(name, found, some(prompts, 2 * max(len(found.categories), 5), None)))
-
-
-def manifest_of(path: Path) -> Path:
-    """Where the manifest of a set lies: `x.jsonl.gz` has `x.manifest.json`."""
-    return path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".manifest.json")
 
 
 def read_set(name: str) -> list[Prompt]:

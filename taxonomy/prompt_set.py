@@ -92,6 +92,24 @@ def find_set(name: str) -> Path:
     raise RecipeProblem(f"unknown prompt set {name!r}{nearest(name, names)}; there are: {', '.join(sorted(names))}")
 
 
+def manifest_of(path: Path) -> Path:
+    """Where the manifest of a set lies: `x.jsonl.gz` has `x.manifest.json`."""
+    return path.with_name(path.name.removesuffix(".gz").rpartition(".")[0] + ".manifest.json")
+
+
+def rubric_of_set(path: Path) -> str | None:
+    """The hash of the rubric that wrote a set's criteria, or None where its manifest is missing or does not say.
+
+    Raises RecipeProblem for a manifest that cannot be read.
+    """
+    try:
+        return json.loads(manifest_of(path).read_text(encoding="utf-8"))["rubric"]["hash"]
+    except (FileNotFoundError, KeyError, TypeError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RecipeProblem(f"{manifest_of(path)} cannot be read: {error}; build the set anew") from error
+
+
 def split_of_prompt(prompt: Prompt) -> Split:
     """The split of a prompt of a set, by its id; other prompts on the same item are in the same split."""
     own = _OWN_ID.fullmatch(prompt.id)

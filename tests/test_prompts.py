@@ -17,12 +17,12 @@ from lens_core.recipes import RecipeProblem
 from lens_rl.prompts import load_splits
 from lens_rl.recipe import Prompts
 from pipelines.cli import app
-from pipelines.prompts import Order, build_set, manifest_of, pass_rates_of, read_set, some
+from pipelines.prompts import Order, build_set, pass_rates_of, read_set, some
 from rubrics.rubric import Rubric
 from taxonomy.briefs import briefs
 from taxonomy.faithful import unstated
 from taxonomy.near_duplicates import BOUND, jaccard, word_triples
-from taxonomy.prompt_set import find_set, load_prompts, set_hash, split_of_prompt, write_prompts
+from taxonomy.prompt_set import find_set, load_prompts, manifest_of, set_hash, split_of_prompt, write_prompts
 from taxonomy.statistics import statistics
 from taxonomy.tree import load_any_tree
 from tests.chat_server import completion, serving
@@ -298,6 +298,22 @@ def test_a_set_in_a_recipe_is_split_by_ids(shipped):
     assert 0.78 < len(splits.train) / len(shipped) < 0.82
     smaller = load_splits(Prompts(set="lens-rl-8k", validation=1, test=1), Rubric.load("lens"))
     assert smaller.train == splits.train
+
+
+def test_another_rubric_writes_the_criteria_of_a_set_anew(tree, tmp_path):
+    """The reward is then that rubric's; with the one the set was built with, the criteria of the file are its own."""
+    build_set(order(tree))
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        "name: own\njudge: judge.j2\nfacts: [subject]\ncriteria:\n"
+        '  - {name: there, kind: presence, text: "The picture shows {{ subject }}."}\n'
+    )
+    choice = Prompts(set=str(order(tree).out), validation=1, test=1)
+    first, anew = (load_splits(choice, Rubric.load(name)) for name in (order(tree).rubric, str(own)))
+    assert first.train == tuple(p for p in load_prompts(order(tree).out) if p in first.train)
+    assert [p.id for p in anew.train] == [p.id for p in first.train]
+    for prompt in anew.train:
+        assert [c.text for c in prompt.criteria] == [f"The picture shows {prompt.facts['subject']}."]
 
 
 def test_a_set_too_small_to_be_split_says_so(tree):
