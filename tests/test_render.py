@@ -20,7 +20,8 @@ def test_a_shape_covers_its_area_around_its_centroid(shape, y, x, radius):
     covered = coverage(shape, rows - y, columns - x, radius)
 
     assert covered.min() >= 0 and covered.max() == 1
-    assert covered.sum() == pytest.approx(area(shape, radius), rel=0.05)
+    # Corners are drawn a little fuller than they are, by about a pixel in all, whatever the radius.
+    assert covered.sum() == pytest.approx(area(shape, radius), abs=1.1)
     assert (covered * rows).sum() / covered.sum() == pytest.approx(y + CENTROID_DROP[shape] * radius, abs=0.15)
     assert (covered * columns).sum() / covered.sum() == pytest.approx(x, abs=0.1)
 
