@@ -8,6 +8,7 @@ OUT/
 """
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -103,7 +104,8 @@ def _tell(skipped: list[str]) -> None:
 
 
 def _words(text: str) -> list[str]:
-    return text.lower().replace(",", " ").split()
+    """The words of a caption, without the punctuation that the tokenizer sets apart."""
+    return re.findall(r"\w+", text.lower())
 
 
 def _vae(recipe: PretrainRecipe, path: Path, samples: list[CaptionedImage]) -> AutoencoderKLFlux2:
