@@ -32,7 +32,7 @@ MIN_APART = 0.85
 """Least distance of two centres, in sums of their radii."""
 MAX_RESIDUAL = 90.0
 """Largest distance in RGB of one pixel from the best re-drawing of the whole picture, ..."""
-MAX_SMOOTH_RESIDUAL = 45.0
+MAX_SMOOTH_RESIDUAL = 42.0
 """... of a 2x2 mean, and ..."""
 MAX_MEAN_RESIDUAL = 20.0
 """... of all pixels on average."""
