@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 _CHECKPOINT = re.compile(r"^step-(\d{6})$")
 
@@ -66,27 +66,32 @@ def whole_file(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk or lost permission inside the block raises RunProblem, which names `path` and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is never seen half written."""
     with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
-class RunFolder:
-    """`runs/NAME/`: the resolved recipe, metrics, checkpoints; locked while a process works in it."""
+class LockedFolder:
+    """A folder that one process at a time works in, on one recipe. `option` names it on the command line."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoint_folder = path / "checkpoints"
+    def __init__(self, path: Path, *, option: str = "--name"):
+        self.path, self._option = path, option
         self._lock: int | None = None
 
-    def __enter__(self) -> "RunFolder":
-        try:
-            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    def __enter__(self) -> Self:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -94,7 +99,7 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
             raise RunProblem(
-                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another --name"
+                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another {self._option}"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -122,16 +127,27 @@ class RunFolder:
             raise RunProblem(
                 f"{self.path} belongs to a run of another recipe; it differs in:\n  "
                 + "\n  ".join(differing)
-                + "\nChoose another --name, or give the recipe and --set values of that run."
+                + f"\nChoose another {self._option}, or give the settings of that run."
             )
+
+
+class RunFolder(LockedFolder):
+    """`runs/NAME/`: the resolved recipe, metrics, checkpoints; locked while a process works in it."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.metrics_file = path / "metrics.jsonl"
+        self.checkpoint_folder = path / "checkpoints"
+
+    def __enter__(self) -> Self:
+        with writing(self.path):
+            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+        return super().__enter__()
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise _cannot_write(self.metrics_file, error) from error
+        with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         if not self.metrics_file.exists():

@@ -1,10 +1,72 @@
 """`lens-rl data`: from a pile of images to training shards."""
 
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from pipelines.verbs.options import NO_FILES, NO_OVERRIDES, Json, problems_explained
+
 data_app = typer.Typer(no_args_is_help=True, help="Training data: clean a pile of images, caption them, pack shards.")
+Sizes = Annotated[list[str], typer.Option("--size", metavar="HxW", help="Height x width, also several times.")]
 
 
 @data_app.callback()
 def data() -> None:
     """Training data: clean a pile of images, caption them, pack shards."""
+
+
+@data_app.command("render-text")
+@problems_explained
+def data_render_text(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and their captions.")],
+    count: Annotated[int, typer.Option(min=1, help="How many pictures; more later continue the same set.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    script: Annotated[
+        list[str],
+        typer.Option(
+            help="latin, arabic, chinese, ..., also several times; all that there are fonts for if not given."
+        ),
+    ] = NO_OVERRIDES,
+    size: Sizes = NO_OVERRIDES,
+    fonts: Annotated[
+        list[Path], typer.Option(metavar="DIR", help="Folder of fonts, also several times; the system's if not given.")
+    ] = NO_FILES,
+    backgrounds: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures to write on; patterns if not given.")
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Lines to write, one a line; a small vocabulary if not given.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read each picture back, and leave out those that are misread.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; any number makes the same files.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Draw pictures of text, with exact captions and the place of every line. Stopped, it goes on.
+
+    Example: lens-rl data render-text --out text --count 8 --script latin
+    """
+    from rich.console import Console
+
+    from pipelines.data import render_text as job
+
+    order = job.Order(
+        out,
+        count,
+        seed=seed,
+        scripts=tuple(dict.fromkeys(script)),
+        fonts=tuple(fonts),
+        backgrounds=backgrounds,
+        texts=texts,
+        check=check,
+        workers=workers,
+        **({"sizes": job.sizes_of(size)} if size else {}),
+    )
+    summary = job.render_text(order)
+    if as_json:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        job.print_summary(summary, out, Console())

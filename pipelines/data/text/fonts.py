@@ -100,7 +100,9 @@ def find_faces(folders: Sequence[Path] = ()) -> list[Face]:
 def covering(faces: Iterable[Face], script: Script) -> list[Face]:
     """Those that have every letter of a script, in the forms of its region."""
     alphabet = script.alphabet
-    fitting = (face for face in faces if not (script.region and "CJK" in face.family and script.region not in face.family))
+    fitting = (
+        face for face in faces if not (script.region and "CJK" in face.family and script.region not in face.family)
+    )
     return [face for face in fitting if all(face.has(letter) for letter in alphabet)]
 
 

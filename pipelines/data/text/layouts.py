@@ -48,7 +48,9 @@ class Layout:
 def _items(first: float, last: float, count: int, words: int) -> tuple[Slot, ...]:
     step = (last - first) / count
     places = [first + step * number for number in range(count)]
-    return tuple(Slot("item", (0.12, top, 0.88, top + 0.8 * step), (0.045, 0.075), words, mark="bullet") for top in places)
+    return tuple(
+        Slot("item", (0.12, top, 0.88, top + 0.8 * step), (0.045, 0.075), words, mark="bullet") for top in places
+    )
 
 
 def _rows(first: float, last: float, count: int) -> tuple[Slot, ...]:

@@ -43,7 +43,9 @@ class Script(Strict):
     @property
     def alphabet(self) -> str:
         """Every letter and mark that its texts may hold, capitals included; many fonts leave digits to others."""
-        texts = "".join((self.words, *self.lines, *(line.upper() for line in (self.words, *self.lines) if self.capitals)))
+        texts = "".join(
+            (self.words, *self.lines, *(line.upper() for line in (self.words, *self.lines) if self.capitals))
+        )
         return "".join(sorted(c for c in set(texts) if unicodedata.category(c)[0] in "LM"))
 
 
@@ -60,7 +62,9 @@ def shipped() -> Mapping[str, Script]:
 def script_named(name: str) -> Script:
     """Raises RecipeProblem with the nearest name."""
     if name not in shipped():
-        raise RecipeProblem(f"--script: unknown script {name!r}{nearest(name, shipped())}; there are: {', '.join(shipped())}")
+        raise RecipeProblem(
+            f"--script: unknown script {name!r}{nearest(name, shipped())}; there are: {', '.join(shipped())}"
+        )
     return shipped()[name]
 
 
