@@ -83,7 +83,7 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         try:
-            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -94,7 +94,7 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
             raise RunProblem(
-                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another --name"
+                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another folder"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -122,7 +122,7 @@ class RunFolder:
             raise RunProblem(
                 f"{self.path} belongs to a run of another recipe; it differs in:\n  "
                 + "\n  ".join(differing)
-                + "\nChoose another --name, or give the recipe and --set values of that run."
+                + "\nChoose another folder, or give the recipe and --set values of that run."
             )
 
     def log(self, row: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[int]:
         """Steps of the whole checkpoints, ascending."""
-        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.iterdir())
+        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.glob("*"))
         return sorted(int(match[1]) for match in found if match)
 
     def prune(self, keep: set[int]) -> None:

@@ -54,7 +54,9 @@ def planted(half: str, seed: int = 0) -> list[Planted]:
     clean = found[: COUNTS["clean"]]
     for number, twin in enumerate(clean[:NEAR]):
         content, suffix = near_duplicate(twin.content, number, random)
-        found.append(Planted(f"{half}-near-duplicate-{number:03d}.{suffix}", content, "near-duplicate", twin.source, twin.name))
+        found.append(
+            Planted(f"{half}-near-duplicate-{number:03d}.{suffix}", content, "near-duplicate", twin.source, twin.name)
+        )
     return found
 
 

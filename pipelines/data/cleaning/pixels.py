@@ -63,7 +63,8 @@ def decode(content: bytes, longest: int) -> Picture:
     except MemoryError as error:
         raise Unreadable("does not fit in memory") from error
     except Exception as error:  # Decoders of broken files raise everything from OSError to struct.error.
-        raise Unreadable(f"cannot be decoded: {error or type(error).__name__}") from error
+        told = str(error) or type(error).__name__
+        raise Unreadable("truncated" if "truncated" in told else f"cannot be decoded: {told}") from error
 
 
 def _picture(image: Image.Image, longest: int) -> Picture:

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from lens_core.recipes import Strict
 
-Share = Field(ge=0, le=1)
-
 
 class Thresholds(Strict):
     """Where each step drops an image. Changed on a finished folder, they are applied without reading an image."""
@@ -22,18 +20,18 @@ class Thresholds(Strict):
     """Least score; the paper's, on the scale of Aesthetic Predictor v2.5, and of no other model."""
     watermark: float = Field(0.5, ge=0, le=1)
     """Greatest probability of the scorer's label."""
-    sharpness: float = Field(0.02, ge=0)
+    sharpness: float = Field(0.05, ge=0)
     """Least Laplacian variance over grey variance, longest side 512."""
-    entropy: float = Field(4.0, ge=0, le=8)
+    entropy: float = Field(4.2, ge=0, le=8)
     """Fewest bits of the grey histogram."""
-    darkest: float = Field(0.35, ge=0, le=1)
-    """Least 99th percentile of HSV-V: an image whose brightest parts are darker is underexposed."""
-    brightest: float = Field(0.6, ge=0, le=1)
-    """Greatest 1st percentile of HSV-V: an image whose darkest parts are brighter is overexposed."""
+    underexposed: float = Field(0.4, ge=0, le=1)
+    """Least `brightest`, the 99th percentile of HSV-V."""
+    overexposed: float = Field(0.57, ge=0, le=1)
+    """Greatest `darkest`, the 1st percentile of HSV-V."""
     cosine: float = Field(0.985, ge=0, lt=1)
     """Embeddings of a greater cosine are of near-duplicates; the paper's, for CLIP ViT-L/14."""
     hash_bits: int = Field(20, ge=0, le=127)
-    """Where there is no embedder: perceptual hashes that differ in at most so many of 256 bits are of near-duplicates."""
+    """Where there is no embedder: hashes that differ in at most so many of 256 bits are of near-duplicates."""
 
 
 class Scorer(Strict):
