@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 _CHECKPOINT = re.compile(r"^step-(\d{6})$")
 
@@ -81,17 +81,21 @@ def write_whole(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-class LockedFolder:
-    """A folder that one process at a time works in, on one recipe. `option` names it on the command line."""
+class RunFolder:
+    """`runs/NAME/`: the resolved recipe, metrics, checkpoints; locked while a process works in it."""
 
-    def __init__(self, path: Path, *, option: str = "--name"):
-        self.path, self._option = path, option
+    def __init__(self, path: Path):
+        self.path = path
+        self.metrics_file = path / "metrics.jsonl"
+        self.checkpoint_folder = path / "checkpoints"
         self._lock: int | None = None
 
-    def __enter__(self) -> Self:
-        with writing(self.path):
+    def __enter__(self) -> "RunFolder":
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -99,7 +103,7 @@ class LockedFolder:
             os.close(self._lock)
             self._lock = None
             raise RunProblem(
-                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another {self._option}"
+                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another folder"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -127,22 +131,8 @@ class LockedFolder:
             raise RunProblem(
                 f"{self.path} belongs to a run of another recipe; it differs in:\n  "
                 + "\n  ".join(differing)
-                + f"\nChoose another {self._option}, or give the settings of that run."
+                + "\nChoose another folder, or give the recipe and --set values of that run."
             )
-
-
-class RunFolder(LockedFolder):
-    """`runs/NAME/`: the resolved recipe, metrics, checkpoints; locked while a process works in it."""
-
-    def __init__(self, path: Path):
-        super().__init__(path)
-        self.metrics_file = path / "metrics.jsonl"
-        self.checkpoint_folder = path / "checkpoints"
-
-    def __enter__(self) -> Self:
-        with writing(self.path):
-            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
-        return super().__enter__()
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -165,7 +155,7 @@ class RunFolder(LockedFolder):
 
     def checkpoints(self) -> list[int]:
         """Steps of the whole checkpoints, ascending."""
-        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.iterdir())
+        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.glob("*"))
         return sorted(int(match[1]) for match in found if match)
 
     def prune(self, keep: set[int]) -> None:

@@ -25,13 +25,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lens_core.progress import ProgressDisplay
-from lens_core.runs import LockedFolder, writing
+from lens_core.runs import RunFolder, writing
 from pipelines.data.captioned import LEFT_OUT, ROWS, Captioned, RowFile, sha256
 from pipelines.data.text.drawing import Drawn, NothingFits
-from pipelines.data.text.order import Order, Stock, draw, facts_of, prepare, settings_of
+from pipelines.data.text.order import SIZES, Order, Stock, draw, facts_of, prepare, settings_of
 from pipelines.data.text.reading import Reader
 from pipelines.data.text.scripts import shipped
 from pipelines.data.text.wording import captions
+
+__all__ = ["SIZES", "Order", "print_summary", "render_text"]
 
 QUALITY = 95
 """Of the JPEG files, with full chroma, which thin coloured letters need."""
@@ -57,7 +59,7 @@ def render_text(order: Order) -> dict[str, Any]:
     stock = prepare(order)
     if order.check:
         Reader()  # its absence is to be known now
-    with LockedFolder(order.out, option="--out") as folder:
+    with RunFolder(order.out) as folder:
         folder.keep_config(settings_of(stock))
         kept, left_out = RowFile(order.out / ROWS), RowFile(order.out / LEFT_OUT)
         done = len(kept.rows) + len(left_out.rows)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.verbs.options import NO_FILES, NO_OVERRIDES, Json, problems_explained
+from pipelines.verbs.options import NO_FILES, NO_OVERRIDES, Json, Overrides, problems_explained
 
 data_app = typer.Typer(no_args_is_help=True, help="Training data: clean a pile of images, caption them, pack shards.")
 Sizes = Annotated[list[str], typer.Option("--size", metavar="HxW", help="Height x width, also several times.")]
@@ -17,6 +17,43 @@ def data() -> None:
     """Training data: clean a pile of images, caption them, pack shards."""
 
 
+@data_app.command("clean")
+@problems_explained
+def data_clean(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of images, WebDataset tars or Parquet files, one such file, or s3://BUCKET/FOLDER.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for scores, manifest and report.")],
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file of thresholds and models.")] = None,
+    set_: Overrides = NO_OVERRIDES,
+    engine: Annotated[
+        str | None, typer.Option(help="native, in this process, or ray, on the cluster of RAY_ADDRESS or a local one.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of Parquet files that holds images, paths or URLs; by name if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Clean images in nine steps. Started again, it goes on where it was; with other thresholds, it decides anew.
+
+    Example: lens-rl data clean photos --out cleaned --set thresholds.sharpness=0.08
+    """
+    from rich.console import Console
+
+    from pipelines.data import clean as job
+
+    overrides = [*set_, *([f"engine={engine}"] if engine else [])]
+    found = job.clean(source, out, job.load(recipe, overrides), column=column)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        job.print_funnel(found, out, Console())
+
+
 @data_app.command("render-text")
 @problems_explained
 def data_render_text(
@@ -25,9 +62,7 @@ def data_render_text(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     script: Annotated[
         list[str],
-        typer.Option(
-            help="latin, arabic, chinese, ..., also several times; all that there are fonts for if not given."
-        ),
+        typer.Option(help="latin, arabic, chinese, ..., also several times; all that have fonts if not given."),
     ] = NO_OVERRIDES,
     size: Sizes = NO_OVERRIDES,
     fonts: Annotated[
@@ -51,6 +86,7 @@ def data_render_text(
     """
     from rich.console import Console
 
+    from base_model.buckets import parse_size
     from pipelines.data import render_text as job
 
     order = job.Order(
@@ -63,7 +99,7 @@ def data_render_text(
         texts=texts,
         check=check,
         workers=workers,
-        **({"sizes": job.sizes_of(size)} if size else {}),
+        sizes=tuple(map(parse_size, size)) or job.SIZES,
     )
     summary = job.render_text(order)
     if as_json:

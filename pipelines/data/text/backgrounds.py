@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lens_core.records import Size
-from pipelines.data.pictures import Unreadable, open_picture
+from pipelines.data.captioned import decode_whole
+from pipelines.data.cleaning.reading import Unreadable
 from pipelines.data.text.palette import Colour, some_colour
 
 SMOOTH = 192
@@ -31,7 +32,8 @@ def draw_background(random: Random, size: Size, photos: Sequence[Path] = ()) -> 
     """One of (height, width): a part of one of the photos where there are any, else a pattern."""
     for _ in range(TRIES if photos else 0):
         try:
-            return Background(_part_of(open_picture(random.choice(photos).read_bytes()), size, random), "a photograph")
+            photo = Image.fromarray(decode_whole(random.choice(photos).read_bytes()))
+            return Background(_part_of(photo, size, random), "a photograph")
         except (Unreadable, OSError):
             continue
     (first, one), (second, other) = some_colour(random), some_colour(random)

@@ -100,10 +100,8 @@ def find_faces(folders: Sequence[Path] = ()) -> list[Face]:
 def covering(faces: Iterable[Face], script: Script) -> list[Face]:
     """Those that have every letter of a script, in the forms of its region."""
     alphabet = script.alphabet
-    fitting = (
-        face for face in faces if not (script.region and "CJK" in face.family and script.region not in face.family)
-    )
-    return [face for face in fitting if all(face.has(letter) for letter in alphabet)]
+    regional = [face for face in faces if script.region in (None, *face.family.split()) or "CJK" not in face.family]
+    return [face for face in regional if all(face.has(letter) for letter in alphabet)]
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:

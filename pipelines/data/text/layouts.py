@@ -47,16 +47,14 @@ class Layout:
 
 def _items(first: float, last: float, count: int, words: int) -> tuple[Slot, ...]:
     step = (last - first) / count
-    places = [first + step * number for number in range(count)]
-    return tuple(
-        Slot("item", (0.12, top, 0.88, top + 0.8 * step), (0.045, 0.075), words, mark="bullet") for top in places
-    )
+    boxes = [(0.12, first + step * number, 0.88, first + step * (number + 0.8)) for number in range(count)]
+    return tuple(Slot("item", box, (0.045, 0.075), words, mark="bullet") for box in boxes)
 
 
 def _rows(first: float, last: float, count: int) -> tuple[Slot, ...]:
     step = (last - first) / count
-    places = [first + step * number for number in range(count)]
-    return tuple(Slot("label", (0.08, top, 0.92, top + 0.7 * step), (0.04, 0.06), 3, mark="rule") for top in places)
+    boxes = [(0.08, first + step * number, 0.92, first + step * (number + 0.7)) for number in range(count)]
+    return tuple(Slot("label", box, (0.04, 0.06), 3, mark="rule") for box in boxes)
 
 
 SIGN = Layout(

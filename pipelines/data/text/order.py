@@ -22,6 +22,7 @@ from pipelines.data.text.scripts import Vocabulary, own_vocabularies, script_nam
 
 LATIN_SHARE = 0.5
 """Of the pictures, where no scripts are named; the other scripts share the rest."""
+SIZES = TRAINING_BUCKETS[1024]
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -34,7 +35,7 @@ class Order:
     seed: int = 0
     scripts: tuple[str, ...] = ()
     """Names, each as often as the others; none: all that there are fonts for, half of the pictures Latin."""
-    sizes: tuple[Size, ...] = TRAINING_BUCKETS[1024]
+    sizes: tuple[Size, ...] = SIZES
     """(height, width), as often as each other."""
     fonts: tuple[Path, ...] = ()
     backgrounds: Path | None = None
@@ -90,11 +91,8 @@ def draw(stock: Stock, number: int) -> tuple[str, Drawn, Random]:
     vocabulary = random.choices(vocabularies, shares)[0]
     layout, size = random.choice(list(LAYOUTS.values())), random.choice(order.sizes)
     background = draw_background(random, size, stock.photos)
-    return (
-        vocabulary.name,
-        draw_text(random, layout, size, background, vocabulary, stock.faces[vocabulary.name]),
-        random,
-    )
+    drawn = draw_text(random, layout, size, background, vocabulary, stock.faces[vocabulary.name])
+    return vocabulary.name, drawn, random
 
 
 def settings_of(stock: Stock) -> str:
@@ -152,7 +150,7 @@ def _vocabularies(order: Order) -> list[Vocabulary]:
 
 
 def _faces_for(vocabulary: Vocabulary, found: Sequence[Face]) -> tuple[Face, ...]:
-    """Fonts for a script; with lines of the user's own, for every one of them or for as many letters as any font has."""
+    """Fonts with all letters of a script; with lines of the user's own, with all of theirs, or else of some of them."""
     if not vocabulary.lines:
         return tuple(covering(found, vocabulary.script))
     lacking = {face: len(face.lacks("".join(vocabulary.lines))) for face in found}
@@ -162,8 +160,8 @@ def _faces_for(vocabulary: Vocabulary, found: Sequence[Face]) -> tuple[Face, ...
     lines = [line for line in vocabulary.lines if all(face.lacks(line) for face in found)]
     if lines:
         raise RecipeProblem(
-            f"--texts: no font has all letters of {lines[0]!r} ({best.name} lacks {best.lacks(lines[0])!r}): install one "
-            "that has, or give its folder with --fonts"
+            f"--texts: no font has all letters of {lines[0]!r} ({best.name} lacks {best.lacks(lines[0])!r}): install "
+            "one that has, or give its folder with --fonts"
         )
     return tuple(face for face in found if any(not face.lacks(line) for line in vocabulary.lines))
 

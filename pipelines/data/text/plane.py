@@ -68,10 +68,8 @@ def draw_plane(random: Random, layout: Layout, size: Size) -> Plane:
     reach = [max(abs(corner[axis]) for corner in corners) * 2 for axis in (0, 1)]
     shrink = min(1.0, size[1] / reach[0], size[0] / reach[1])
     free = [side - shrink * part for side, part in zip(size[::-1], reach, strict=True)]
-    middle = [
-        side / 2 + random.uniform(-0.5, 0.5) * max(rest, 0.0) for side, rest in zip(size[::-1], free, strict=True)
-    ]
-    placed = tuple((middle[0] + shrink * x, middle[1] + shrink * y) for x, y in corners)
+    across, down = (side / 2 + random.uniform(-0.5, 0.5) * rest for side, rest in zip(size[::-1], free, strict=True))
+    placed = tuple((across + shrink * x, down + shrink * y) for x, y in corners)
     return Plane(max(width * shrink, 1.0), max(height * shrink, 1.0), placed, degrees)
 
 

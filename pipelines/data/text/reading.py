@@ -1,6 +1,6 @@
 """Can the text be read? rapidocr's own models, which come inside its package, look at the finished picture.
 
-They know Latin letters, Chinese and Japanese. A text with any other letter is not checked, and is never counted as read.
+They know Latin letters, Chinese and Japanese. A text with any other letter is not checked, and never counts as read.
 """
 
 import unicodedata

@@ -43,10 +43,9 @@ class Script(Strict):
     @property
     def alphabet(self) -> str:
         """Every letter and mark that its texts may hold, capitals included; many fonts leave digits to others."""
-        texts = "".join(
-            (self.words, *self.lines, *(line.upper() for line in (self.words, *self.lines) if self.capitals))
-        )
-        return "".join(sorted(c for c in set(texts) if unicodedata.category(c)[0] in "LM"))
+        texts = "".join((self.words, *self.lines))
+        letters = set(texts + texts.upper() if self.capitals else texts)
+        return "".join(sorted(c for c in letters if unicodedata.category(c)[0] in "LM"))
 
 
 class _File(Strict):
@@ -62,9 +61,8 @@ def shipped() -> Mapping[str, Script]:
 def script_named(name: str) -> Script:
     """Raises RecipeProblem with the nearest name."""
     if name not in shipped():
-        raise RecipeProblem(
-            f"--script: unknown script {name!r}{nearest(name, shipped())}; there are: {', '.join(shipped())}"
-        )
+        known = ", ".join(shipped())
+        raise RecipeProblem(f"--script: unknown script {name!r}{nearest(name, shipped())}; there are: {known}")
     return shipped()[name]
 
 
@@ -93,7 +91,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is written in one script. `lines` of the user's own are kept letter for letter, and nothing else is written."""
+    """What is written in one script: its own words and lines, or only `lines` of the user's, letter for letter."""
 
     name: str
     script: Script

@@ -1,0 +1,155 @@
+"""`report.html` of a cleaning: the funnel, every score with its limits, and what fell on either side of them.
+
+Only the images on the page are read again; one that is gone by now is named instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lens_core.runs import write_whole
+from lens_rl.report.page import template
+from lens_rl.report.pictures import SHOWN_SIDE, Picture
+from pipelines.data.cleaning.funnel import MEASURED, Example, Funnel, Measured
+from pipelines.data.cleaning.pixels import decode, shrink
+from pipelines.data.cleaning.reading import Unreadable, read
+from pipelines.data.cleaning.sources import Reference
+from pipelines.data.cleaning.steps import NEAR_DUPLICATE
+from pipelines.data.cleaning.tables import ROWS
+
+REPORT = "report.html"
+TEMPLATE = "funnel.html.j2"
+SHARPER = 2
+"""Pixels of a picture a CSS pixel, for dense screens."""
+QUALITY = 80
+AXIS = {
+    "area": [1e3, 1e4, 1e5, 1e6, 1e7, 1e8],
+    "sharpness": [1e-4, 1e-3, 1e-2, 1e-1, 1, 10],
+    "entropy": [0, 2, 4, 6, 8],
+    "aesthetics": [0, 2, 4, 6, 8, 10],
+}
+UNIT_AXIS = [0, 0.25, 0.5, 0.75, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A score as bars: heights and places in percent."""
+
+    title: str
+    unit: str
+    bars: list[tuple[float, int, bool]]
+    """(height, images, whether they fall)."""
+    limit: float
+    limit_text: str
+    ticks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Pictures of one step: those that fell, and those that nearly did."""
+
+    title: str
+    text: str
+    fell: list[Picture | str]
+    """A text in the place of a picture that cannot be shown."""
+    nearly: list[Picture | str]
+
+
+def write_page(funnel: Funnel, file: Path) -> None:
+    """Write the page of a funnel that has taken every part."""
+    counts = funnel.plain()
+    page = template(TEMPLATE, Path(__file__).parent).render(
+        counts=counts,
+        source=funnel.tables.folder.name,
+        widest=max(counts["images"], 1),
+        not_run=[step for step in counts["steps"] if step["state"] != "run"],
+        histograms=[_histogram(one, funnel) for one in MEASURED if funnel.histograms[one.title].any()],
+        sheets=[sheet for one in MEASURED if (sheet := _sheet(one, funnel)).fell or sheet.nearly],
+        unreadable=[_shown(funnel, example, example.row.reason) for _, _, example in funnel.fell["corrupt"]],
+        pairs=[_pair(funnel, example) for _, _, example in funnel.fell[NEAR_DUPLICATE]],
+    )
+    write_whole(file, page)
+
+
+def _histogram(one: Measured, funnel: Funnel) -> Histogram:
+    counts = funnel.histograms[one.title]
+    limit = getattr(funnel.recipe.thresholds, one.limit)
+    at = float(one.place(np.array(limit)))
+    middles = (np.arange(len(counts)) + 0.5) / len(counts)
+    # A square root keeps a bar of one image visible beside one of thousands.
+    heights = 100 * np.sqrt(counts / counts.max())
+    return Histogram(
+        title=one.title,
+        unit=one.unit,
+        bars=[
+            (round(float(height), 1), int(count), bool((middle < at) == one.keeps_above))
+            for height, count, middle in zip(heights, counts, middles, strict=True)
+        ],
+        limit=round(100 * at, 2),
+        limit_text=_number(limit),
+        ticks=[
+            (round(100 * float(one.place(np.array(tick))), 2), _number(tick))
+            for tick in AXIS.get(one.column, UNIT_AXIS)
+        ],
+    )
+
+
+def _sheet(one: Measured, funnel: Funnel) -> Sheet:
+    limit = getattr(funnel.recipe.thresholds, one.limit)
+
+    def pictures(examples: Iterable[tuple[float, int, Example]]) -> list[Picture | str]:
+        return [_shown(funnel, each, _number(float(one.values(each.row.to_frame().T)[0]))) for _, _, each in examples]
+
+    side = "under" if one.keeps_above else "over"
+    text = f"Dropped {side} {_number(limit)}{' ' + one.unit if one.unit else ''}; nearest to it first."
+    return Sheet(one.title, text, pictures(funnel.fell[one.title]), pictures(funnel.nearly[one.title]))
+
+
+def _pair(funnel: Funnel, example: Example) -> dict[str, Any]:
+    """The kept image and the dropped one."""
+    row = example.row
+    part, place = divmod(int(row.instead), ROWS)
+    kept = funnel.tables.index(part).slice(place, 1).to_pylist()[0]
+    alike = "to the byte" if row.similarity == 1 else f"{row.similarity:.3f}"
+    return {
+        "kept": _picture(Reference(**kept), "kept"),
+        "dropped": _shown(funnel, example, alike),
+        "copies": int(row.copies),
+    }
+
+
+def _shown(funnel: Funnel, example: Example, caption: str) -> Picture | str:
+    row = example.row
+    reference = Reference(row.key, row["where"], row.column, int(row.offset), int(row.length))
+    return _picture(reference, caption)
+
+
+def _picture(reference: Reference, caption: str) -> Picture | str:
+    try:
+        picture = decode(read(reference), SHOWN_SIDE * SHARPER)
+    except Unreadable:
+        return f"{reference.key}: {caption}"
+    pixels = Image.fromarray(shrink(picture.rgb, SHOWN_SIDE * SHARPER))
+    buffer = io.BytesIO()
+    pixels.save(buffer, "WEBP", quality=QUALITY)
+    scale = SHOWN_SIDE / max(pixels.size)
+    return Picture(
+        source=f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+        width=max(1, round(pixels.width * scale)),
+        height=max(1, round(pixels.height * scale)),
+        crisp=False,
+        alt=reference.key,
+        caption=caption,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
