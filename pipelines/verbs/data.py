@@ -106,3 +106,32 @@ def data_render_text(
         print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
         job.print_summary(summary, out, Console())
+
+
+@data_app.command("pack")
+@problems_explained
+def data_pack(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SET...", help="Folders with a captions.jsonl, or such files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the shards.")],
+    size: Sizes = NO_OVERRIDES,
+    validation: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of the pictures to hold out.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Pack captioned sets into training shards. Without --size, into the 27 buckets from 512 to 1024 pixels.
+
+    Example: lens-rl data pack text --out shards
+    """
+    from rich.console import Console
+
+    from base_model.buckets import parse_size
+    from pipelines.data import pack_captioned as job
+    from pipelines.data.pack import SAMPLES_PER_SHARD
+
+    sizes = tuple(map(parse_size, size))
+    manifest = job.pack_captioned(sources, out, sizes=sizes, validation=validation, per_shard=SAMPLES_PER_SHARD)
+    if as_json:
+        print(json.dumps(manifest, indent=2, ensure_ascii=False))
+    else:
+        job.print_manifest(manifest, out, Console())
