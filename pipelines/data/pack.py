@@ -109,7 +109,11 @@ def pack(
         shards.append(_finished(folder, journal, name, part) or _write(folder, journal, name, split, part))
         seen += len(part)
         report(seen)
+    left_out = [reason for shard in shards for reason in shard["left_out"]]
     shards = [shard for shard in shards if shard["samples"]]
+    if not shards:
+        few = "\n  ".join(left_out[:5]) or "there are no samples"
+        raise RunProblem(f"nothing can be packed into {folder}: {len(left_out)} samples are left out:\n  {few}")
     names = [shard["name"] for shard in shards]
     _index(folder, sorted({shard["split"] for shard in shards}), names)
     content = "".join(f"{shard['name']} {shard['sha256']}\n" for shard in shards)
@@ -117,7 +121,7 @@ def pack(
         "corpus_sha256": hashlib.sha256(content.encode()).hexdigest(),
         "samples": sum(shard["samples"] for shard in shards),
         "buckets": _summed(shard["buckets"] for shard in shards),
-        "left_out": [reason for shard in shards for reason in shard["left_out"]],
+        "left_out": left_out,
         "shards": [{key: shard[key] for key in ("name", "split", "samples", "sha256", "buckets")} for shard in shards],
     }
     write_whole(manifest_file, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -137,7 +141,7 @@ def _parts(splits: Mapping[str, Iterable[Sample]], size: int) -> Iterator[tuple[
 def _finished(folder: Path, journal: RowFile, name: str, part: Sequence[Sample]) -> dict[str, Any] | None:
     """The record of a shard that an earlier call has finished. Raises RunProblem where it was one of other samples."""
     record = next((row for row in reversed(journal.rows) if row["name"] == f"{name}.tar"), None)
-    if record is None or not (folder / record["name"]).is_file():
+    if record is None or (record["samples"] and not (folder / record["name"]).is_file()):
         return None
     if record["identity"] != _identity(part):
         raise RunProblem(
@@ -173,6 +177,8 @@ def _write(folder: Path, journal: RowFile, name: str, split: str, part: Sequence
         "left_out": left_out,
         "identity": _identity(part),
     }
+    if not record["samples"]:
+        file.unlink()
     journal.append(json.dumps(record, ensure_ascii=False))
     return record
 

@@ -1,4 +1,4 @@
-"""`lens-rl data pack`: captioned sets to training shards, in buckets, in an order that depends on the pictures alone."""
+"""`lens-rl data pack`: captioned sets to training shards, in buckets, in an order that the pictures alone decide."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
