@@ -54,6 +54,36 @@ def data_clean(
         job.print_funnel(found, out, Console())
 
 
+@data_app.command("caption")
+@problems_explained
+def data_caption(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder that `data clean` wrote, or anything that it takes.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the captions.")],
+    model: Annotated[
+        list[str], typer.Option(metavar="FIELD=VALUE", help="model=NAME, base_url=URL, budget_usd=5, concurrency=64.")
+    ],
+    kind: Annotated[str, typer.Option(help="dense, brief or both.")] = "dense",
+    template: Annotated[Path | None, typer.Option(metavar="FILE", help="Template of the question, a .j2 file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Let a vision-language model caption pictures. Stopped, it goes on; nothing is paid for twice.
+
+    Example: lens-rl data caption photos --out captions --model model=gpt-4.1 --model budget_usd=5
+    """
+    from rich.console import Console
+
+    from pipelines.data import caption as job
+
+    order = job.Order(source, out, job.kinds_named(kind), template)
+    summary = job.caption(order, job.captioner(model))
+    if as_json:
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        job.print_summary(summary, out, Console())
+
+
 @data_app.command("render-text")
 @problems_explained
 def data_render_text(
