@@ -26,48 +26,11 @@ MOST_REPEATED = 0.2
 """Share of a text's runs of four words that stood in it before. Prose has a few hundredths, a model in a loop most."""
 LEAST_ENGLISH = 0.12
 """Share of the words that are little English ones, below which a text of many words is in another language."""
-ENGLISH = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "and",
-        "in",
-        "on",
-        "with",
-        "is",
-        "are",
-        "at",
-        "by",
-        "from",
-        "to",
-        "its",
-        "his",
-        "her",
-        "it",
-        "that",
-        "which",
-        "there",
-        "while",
-        "as",
-        "for",
-        "behind",
-        "against",
-        "one",
-        "two",
-        "into",
-        "over",
-        "under",
-        "near",
-        "across",
-        "along",
-        "around",
-        "between",
-        "each",
-        "their",
-    ]
+_LITTLE_WORDS = (
+    "a an the of and in on with is are at by from to its his her it that which there while as for behind against one "
+    "two into over under near across along around between each their"
 )
+ENGLISH = frozenset(_LITTLE_WORDS.split())
 ENGLISH_WORDS_FROM = 12
 """Words from which on the language of a text can be told."""
 QUOTED = re.compile(r'"[^"]*"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|「[^」]*」|『[^』]*』')
