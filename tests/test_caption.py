@@ -175,7 +175,7 @@ def test_faults_at_a_third_of_the_requests_leave_no_caption_false_and_the_ledger
 
 
 def test_the_budget_stops_before_it_is_passed_and_a_larger_one_goes_on(tmp_path):
-    """Each caption costs 91 tokens. The budget holds ten and a half, and the worst case of one: eleven are asked for."""
+    """Each caption costs 91 tokens. The budget holds ten and a half, and one worst case: eleven are asked for."""
     source = write_pictures(tmp_path / "photos", 30)
     price, each = Price(input=10.0, output=10.0), 91 * 10.0 / 1e6
     with serving(good) as server:
