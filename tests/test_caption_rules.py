@@ -65,7 +65,7 @@ def test_planted_faults_are_found_and_named(spoil, reason):
         "Une rue étroite dans une vieille ville par un matin clair, deux vélos appuyés contre un mur jaune, un chat"
         " gris qui dort dans le panier, une femme en rouge qui marche avec un pain sous le bras vers la place.",
         "Una calle estrecha de una ciudad antigua en una mañana clara, dos bicicletas apoyadas contra una pared"
-        " amarilla, un gato gris duerme en la cesta y una mujer de rojo camina con un pan bajo el brazo hacia la plaza.",
+        " amarilla, un gato gris duerme en la cesta y una mujer de rojo camina con un pan bajo el brazo.",
         "清晨的老城小巷里 两辆自行车靠在左边的黄色墙上 一只灰猫睡在前面那辆车的篮子里 一位穿红外套的女士抱着面包走远。",
     ],
     ids=["German", "French", "Spanish", "Chinese"],

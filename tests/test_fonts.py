@@ -1,4 +1,4 @@
-"""Fonts: what a face is said to cover is what its own table of characters says, and what it looks like is in its name."""
+"""Fonts: a face covers what its own table of characters says, and what it looks like is in its name."""
 
 import unicodedata
 
@@ -19,6 +19,17 @@ def test_coverage_is_that_of_the_fonts_own_table(face):
     seen = [letter for letter in LETTERS if unicodedata.category(letter)[0] == "L"]
     assert {letter for letter in seen if face.has(letter)} == {letter for letter in seen if ord(letter) in known}
     assert face.lacks("a中b中") == "中" and not face.lacks("plain words")
+
+
+def test_a_font_of_last_resort_covers_nothing_though_its_table_names_everything():
+    (face,) = find_faces_named("LastResort")
+    assert len(TTFont(face.file).getBestCmap()) > 100_000
+    assert all(not covering([face], script) for script in shipped().values())
+    assert len(face.lacks("한국어 가각 Straße")) >= 9
+
+
+def find_faces_named(start):
+    return [face for face in find_faces([FONTS]) if face.file.name.startswith(start)]
 
 
 def test_scripts_find_their_fonts_and_no_others():

@@ -1,9 +1,11 @@
 """Fonts: which there are, what they look like, and whether they have a glyph for every letter of a text.
 
-A character counts as covered where the glyph that FreeType draws for it is not the one that it draws for what no font
-has. Nothing is drawn in a font that does not cover it, so no picture holds a box in a letter's place.
+A character counts as covered where the glyph that FreeType draws for it is neither the one that it draws for what no
+font has, nor one that stands for all of its neighbours too. Nothing is drawn in a font that does not cover it, so no
+picture holds a box in a letter's place.
 """
 
+import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -31,8 +33,10 @@ MOST_FACES = 32
 """Faces of one collection."""
 PROBE = 24
 """Pixels of a letter that is drawn to see whether it is there."""
-NOWHERE = "\U0010ffff"
+NOWHERE = 0x10FFFF
 """A code point that will never be a character."""
+EMPTY = b""
+"""The glyph of what leaves no ink."""
 UNSEEN = ("Cf", "Zs", "Mn", "Me")
 """Categories whose characters have no glyph of their own to look at: joiners, spaces, marks on other letters."""
 KINDS = {"mono": "monospace", "courier": "monospace", "sans": "sans-serif", "serif": "serif", "times": "serif"}
@@ -135,16 +139,23 @@ def _opened(file: Path, index: int, pixels: int, layout: ImageFont.Layout) -> Im
 def _has(file: Path, index: int, character: str) -> bool:
     if unicodedata.category(character) in UNSEEN:
         return True
-    glyph = _drawn(file, index, character)
-    return any(glyph[1]) and glyph != _nothing(file, index)
+    glyph = _glyph(file, index, ord(character))
+    return glyph not in (EMPTY, _glyph(file, index, NOWHERE)) and not _stands_in(file, index, ord(character))
+
+
+def _stands_in(file: Path, index: int, code: int) -> bool:
+    """Whether three code points in a row have one glyph: fonts of last resort draw the same box for a whole script."""
+    near = [_glyph(file, index, min(max(code + step, 1), NOWHERE)) for step in (-1, 0, 1)]
+    if near[1] not in (near[0], near[2]):
+        return False
+    first, last = (_glyph(file, index, min(max(code + step, 1), NOWHERE)) for step in (-2, 2))
+    row = [first, *near, last]
+    return any(len(set(row[start : start + 3])) == 1 for start in range(3))
 
 
 @cache
-def _nothing(file: Path, index: int) -> tuple[tuple[int, int], bytes]:
-    return _drawn(file, index, NOWHERE)
-
-
-def _drawn(file: Path, index: int, character: str) -> tuple[tuple[int, int], bytes]:
-    """Size and pixels of a letter alone: shaping would put a mark on a dotted circle that the text does not hold."""
-    mask, _ = _opened(file, index, PROBE, ImageFont.Layout.BASIC).getmask2(character, "L")
-    return mask.size, bytes(mask)
+def _glyph(file: Path, index: int, code: int) -> bytes:
+    """What a letter alone looks like: shaping would put a mark on a dotted circle that the text does not hold."""
+    mask, _ = _opened(file, index, PROBE, ImageFont.Layout.BASIC).getmask2(chr(code), "L")
+    pixels = bytes(mask)
+    return hashlib.blake2b(repr(mask.size).encode() + pixels, digest_size=12).digest() if any(pixels) else EMPTY

@@ -16,7 +16,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "item": ("The points of its list are {texts}, in {letters}.", "Below, a list reads {texts}, in {letters}."),
     "label": ("Its entries are {texts}, in {letters}.", "Below stand the entries {texts} in {letters}."),
     "note": ("Small print reads {texts}, in {letters}.", "In small {letters} it adds {texts}."),
-    "button": ("A button {ground}says {texts} in {letters}.", "It ends with a button {ground}that says {texts} in {letters}."),
+    "button": ("A button {ground}says {texts} in {letters}.", "Last comes a button {ground}with {texts} in {letters}."),
 }
 """By role; a picture takes one of each."""
 
