@@ -45,7 +45,7 @@ def fit_picture(image: np.ndarray, bucket: Size) -> np.ndarray:
     """The largest middle part of the bucket's shape, at its size; uint8 RGB (H, W, 3)."""
     height, width = image.shape[:2]
     scale = max(bucket[0] / height, bucket[1] / width)
-    part_h, part_w = bucket[0] / scale, bucket[1] / scale
+    part_h, part_w = min(bucket[0] / scale, height), min(bucket[1] / scale, width)
     left, top = (width - part_w) / 2, (height - part_h) / 2
     return _resized(image, bucket, (left, top, left + part_w, top + part_h))
 
