@@ -15,7 +15,7 @@ from pipelines.data.cleaning.recipe import CleanRecipe
 from pipelines.data.cleaning.steps import NEAR_DUPLICATE, STEPS, runs
 from pipelines.data.cleaning.tables import Tables
 
-EXAMPLES = 12
+EXAMPLES = 8
 """Images of a step that a page shows of what was dropped, and as many of what nearly was."""
 BINS = 48
 

@@ -31,8 +31,8 @@ SHARPER = 2
 """Pixels of a picture a CSS pixel, for dense screens."""
 QUALITY = 80
 AXIS = {
-    "area": [1e3, 1e4, 1e5, 1e6, 1e7, 1e8],
-    "sharpness": [1e-4, 1e-3, 1e-2, 1e-1, 1, 10],
+    "area": [1e3, 1e5, 1e7],
+    "sharpness": [1e-4, 1e-2, 1],
     "entropy": [0, 2, 4, 6, 8],
     "aesthetics": [0, 2, 4, 6, 8, 10],
 }
@@ -139,10 +139,10 @@ def _picture(reference: Reference, caption: str) -> Picture | str:
         return f"{reference.key}: {caption}"
     pixels = Image.fromarray(shrink(picture.rgb, SHOWN_SIDE * SHARPER))
     buffer = io.BytesIO()
-    pixels.save(buffer, "WEBP", quality=QUALITY)
+    pixels.save(buffer, "JPEG", quality=QUALITY)
     scale = SHOWN_SIDE / max(pixels.size)
     return Picture(
-        source=f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+        source=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
         width=max(1, round(pixels.width * scale)),
         height=max(1, round(pixels.height * scale)),
         crisp=False,

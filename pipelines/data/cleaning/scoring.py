@@ -7,13 +7,13 @@ batches on every engine and gives the same numbers. Results are written part by 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from lens_core.runs import RunProblem
+from pipelines.data.cleaning import QUIET
 from pipelines.data.cleaning.reading import Unreadable, read_all
 from pipelines.data.cleaning.recipe import CleanRecipe
 from pipelines.data.cleaning.sources import Reference
@@ -26,9 +26,6 @@ MAX_ERROR_SHARE = 0.2
 """Share of a part's images on which a scorer may fail; beyond it the scorer is at fault, not the images."""
 FEWEST_ERRORS = 8
 
-os.environ.setdefault("DO_NOT_TRACK", "1")  # Daft reports its use over the network otherwise.
-os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
-
 
 def use_engine(engine: str) -> None:
     """Choose where plans run: once a process. A Ray cluster is found as Ray does, by RAY_ADDRESS, or started here."""
@@ -40,7 +37,7 @@ def use_engine(engine: str) -> None:
         except ImportError as error:
             raise RunProblem("--engine ray: Ray is not installed: pip install 'lens-rl[ray]'") from error
         if not ray.is_initialized():
-            ray.init(logging_level="ERROR", log_to_driver=False)
+            ray.init(logging_level="ERROR", log_to_driver=False, runtime_env={"env_vars": QUIET})
         daft.set_runner_ray(noop_if_initialized=True)
     else:
         daft.set_runner_native()
