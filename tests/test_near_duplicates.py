@@ -1,12 +1,8 @@
 """Near-duplicates: what was planted is found and nothing else, however the work is cut up."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytest.importorskip("faiss")
-pytest.importorskip("daft")
 
 from pipelines.data.cleaning.near_duplicates import (
     HASH_BITS,
@@ -46,7 +42,9 @@ def planted_vectors(count, width, *, seed=0):
     aside = random.normal(size=(len(left), width))
     aside = normalised(aside - (aside * vectors[left]).sum(1, keepdims=True) * vectors[left])
     vectors[right] = cosine * vectors[left] + np.sqrt(1 - cosine**2) * aside
-    return vectors.astype(np.float32), {(min(pair), max(pair)) for pair in zip(left.tolist(), right.tolist())}
+    return vectors.astype(np.float32), {
+        (min(pair), max(pair)) for pair in zip(left.tolist(), right.tolist(), strict=True)
+    }
 
 
 def test_planted_pairs_are_found_and_nothing_else():

@@ -28,7 +28,7 @@ FEWEST_ERRORS = 8
 
 
 def use_engine(engine: str) -> None:
-    """Choose where plans run: once a process. A Ray cluster is found as Ray does, by RAY_ADDRESS, or started here."""
+    """Choose where plans run; a process has one choice. Ray finds a cluster by RAY_ADDRESS, or starts one here."""
     import daft
 
     if engine == "ray":
@@ -39,8 +39,8 @@ def use_engine(engine: str) -> None:
         if not ray.is_initialized():
             ray.init(logging_level="ERROR", log_to_driver=False, runtime_env={"env_vars": QUIET})
         daft.set_runner_ray(noop_if_initialized=True)
-    else:
-        daft.set_runner_native()
+    if (used := daft.get_or_infer_runner_type()) != engine:
+        raise RunProblem(f"--engine {engine}: this process runs its plans on {used} already")
 
 
 def score(tables: Tables, recipe: CleanRecipe, report: Callable[[int], None]) -> None:

@@ -15,7 +15,7 @@ from pipelines.data.cleaning.recipe import Thresholds
 
 Decision = Callable[[pd.DataFrame, Thresholds], "pd.Series[bool]"]
 Reason = Callable[[pd.Series, Thresholds], str]
-NEAR_DUPLICATE = "near-duplicate"
+CORRUPT, NEAR_DUPLICATE = "corrupt", "near-duplicate"
 SCORED = ("nsfw", "aesthetics", "watermark")
 """Steps that need a model; their scores stand in columns of the same names, reasons for none in NAME_problem."""
 
@@ -32,6 +32,11 @@ class Step:
     """The thresholds it reads."""
 
 
+def ill_lit(rows: pd.DataFrame, limits: Thresholds) -> pd.Series[bool]:
+    """Underexposed or overexposed."""
+    return (rows.brightest < limits.underexposed) | (rows.darkest > limits.overexposed)
+
+
 def _scored(name: str, title: str, drops: Decision, reason: Reason) -> Step:
     """A step of a model. An image without a score is dropped for that."""
 
@@ -45,7 +50,7 @@ def _scored(name: str, title: str, drops: Decision, reason: Reason) -> Step:
 
 
 STEPS = (
-    Step("corrupt", "Cannot be read", lambda rows, _: rows.problem != "", lambda row, _: row.problem),
+    Step(CORRUPT, "Cannot be read", lambda rows, _: rows.problem != "", lambda row, _: row.problem),
     Step(
         "area",
         "Too small",
@@ -81,14 +86,15 @@ STEPS = (
     Step(
         "entropy",
         "Little in it",
-        lambda rows, limits: rows.entropy < limits.entropy,
+        # What is ill lit has few grey levels for that reason, and the next step says so.
+        lambda rows, limits: (rows.entropy < limits.entropy) & ~ill_lit(rows, limits),
         lambda row, limits: f"entropy {row.entropy:.2f} bits is under {limits.entropy:g}",
         ("entropy",),
     ),
     Step(
         "luminance",
         "Underexposed or overexposed",
-        lambda rows, limits: (rows.brightest < limits.underexposed) | (rows.darkest > limits.overexposed),
+        ill_lit,
         lambda row, limits: (
             f"underexposed: brightest {row.brightest:.3f} is under {limits.underexposed:g}"
             if row.brightest < limits.underexposed
