@@ -115,7 +115,7 @@ def _load(name: str, model: str, label: str | None, device: str) -> ScoresImages
     kind = Embedder if name == "embedding" else Classifier
     try:
         return kind(model, label, device)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if isinstance(error, RecipeProblem):
             raise RecipeProblem(f"{name}.label: {error}") from error
         raise RecipeProblem(f"{name}.model: {model} cannot be loaded: {error}") from error

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lens_core.runs import RunProblem
@@ -130,10 +131,12 @@ def _by_models(contents: Sequence[bytes | Unreadable], scorers: dict[str, Any]) 
     found: dict[str, list[dict[str, Any]]] = {}
     for name, scorer in scorers.items():
         rows: list[dict[str, Any]] = [{"problem": "unreadable"} for _ in contents]
-        column = "vector" if name == "embedding" else "score"
         scores = score_all(load(name, scorer), list(images.values())) if images else []
         for place, (problem, value) in zip(images, scores, strict=True):
-            rows[place] = {"problem": problem, column: value}
+            if name == "embedding" and value is not None:
+                rows[place] = {"problem": problem, "vector": list(np.asarray(value, np.float16))}
+            else:
+                rows[place] = {"problem": problem, "score": value}
         found[name] = rows
     return found
 
