@@ -21,8 +21,8 @@ from pipelines.data.cleaning.sources import Reference
 from pipelines.data.cleaning.tables import PIXELS, ROWS, Tables, schema_of
 
 CHUNK = 32
-WAVE = 16
-"""Parts of one plan: enough to keep a cluster busy, few enough to hold their results."""
+WAVE = {"native": 2, "ray": 64}
+"""Parts of one plan, by engine: enough to keep its cores busy, few enough to hold their results."""
 MAX_ERROR_SHARE = 0.2
 """Share of a part's images on which a scorer may fail; beyond it the scorer is at fault, not the images."""
 FEWEST_ERRORS = 8
@@ -52,8 +52,9 @@ def score(tables: Tables, recipe: CleanRecipe, report: Callable[[int], None]) ->
     missing = {part: tables.missing(part) for part in tables.parts}
     for names, group in itertools.groupby(tables.parts, key=missing.__getitem__):
         parts = list(group)
-        for first in range(0, len(parts) * bool(names), WAVE):
-            for part, found in _wave(tables, parts[first : first + WAVE], names, recipe):
+        size = WAVE[recipe.engine]
+        for first in range(0, len(parts) * bool(names), size):
+            for part, found in _wave(tables, parts[first : first + size], names, recipe):
                 for name in names:
                     _refuse_a_broken_scorer(name, found[name])
                     tables.write(name, part, found[name])
