@@ -22,7 +22,9 @@ from pipelines.data import clean as job
 from pipelines.data.cleaning import scoring
 from pipelines.data.cleaning.recipe import Thresholds
 from pipelines.data.cleaning.steps import STEPS
+from tests.browser import CHROMIUM, Browser
 from tests.labelled_pictures import planted, write
+from tests.test_report import faults
 
 CPU_STEPS = ("corrupt", "area", "sharpness", "entropy", "luminance")
 
@@ -194,6 +196,25 @@ def test_tars_and_parquet_files_are_decided_as_their_images_are(labelled, tmp_pa
         assert (found.sha256.to_numpy() == expected.sha256.to_numpy()).all()
         decided = expected.dropped_by.isin(CPU_STEPS).to_numpy()
         assert (found.dropped_by.to_numpy() == expected.dropped_by.to_numpy())[decided].all()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+def test_the_page_in_a_browser(labelled, tmp_path):
+    """Whole at any width, light and dark, and names of files are text in it."""
+    folder, _ = labelled
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate(('"><img src=x onerror="document.title = 1">.png', "<b>{{ 7 * 7 }}.png", "o" * 180)):
+        noise(number).save(tmp_path / "in" / f"{name.removesuffix('.png')}.png")
+    (tmp_path / "in" / "<script>document.title = 'taken'<|script>.jpg").write_bytes(b"")
+    run(tmp_path / "in", tmp_path / "out", SMALL)
+    with Browser() as browser:
+        for page in (folder / "out-a" / "report.html", tmp_path / "out" / "report.html"):
+            for width, dark in ((390, True), (1440, False)):
+                browser.open(page, width=width, dark=dark)
+                assert not faults(browser, width)
+                assert browser.value("document.title").startswith("Cleaning")
+                assert browser.value("document.images.length") > (20 if page.parent.name == "out-a" else 0)
+                assert not browser.value("document.querySelectorAll('b > b, script').length")
 
 
 def test_exact_copies_are_found_and_the_first_is_kept(tmp_path):

@@ -1,7 +1,5 @@
 """`lens-rl data clean`: list, score, decide, report. What is done is kept, so each rerun does only what is missing."""
 
-from __future__ import annotations
-
 import json
 from importlib.util import find_spec
 from pathlib import Path

@@ -5,8 +5,6 @@ decided after near-duplicates among the survivors are known. Neither reads an im
 part, but for a hash or an embedding of each survivor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

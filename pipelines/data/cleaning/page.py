@@ -3,8 +3,6 @@
 Only the images on the page are read again; one that is gone by now is named instead.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterable

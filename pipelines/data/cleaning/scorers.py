@@ -4,8 +4,6 @@ A scorer is a class that is made with `(model, label, device)` and called with u
 one score an image, or as the embedder one vector. It runs in the workers, loaded once in each.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ A row of the plan is a chunk of `CHUNK` images with everything that is measured 
 batches on every engine and gives the same numbers. Results are written part by part as they arrive.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
