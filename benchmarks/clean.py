@@ -2,7 +2,8 @@
 
 The same files, photographs of scikit-image as JPEG of 0.8 megapixels, in turns, on one core, by the processor's time.
 Ours decodes once and gives all that the steps on pixels need: corruption, area, sharpness, entropy, light, a SHA-256
-and a perceptual hash. cleanvision gives its counterparts. The imagehash script is what a hand-written loop comes to.
+and a perceptual hash; the whole command also compares, writes the manifest and draws a page of a hundred pictures.
+cleanvision gives its counterparts. The imagehash script is what a hand-written loop comes to.
 
 The second table is the whole command in a process of its own, at 1,000 and at 20,000 small images: its peak memory.
 
@@ -25,13 +26,16 @@ import torch
 from PIL import Image
 
 from benchmarks.common import Json, Quick, interleaved, machine, show
+from pipelines.data.clean import clean
 from pipelines.data.cleaning.pixels import measure
+from pipelines.data.cleaning.recipe import CleanRecipe
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg", "ihc.png")
 SIZE = (1024, 768)
 """(width, height)."""
 FEW, MANY = 1_000, 20_000
 SMALL = 192
+RECIPE = CleanRecipe()
 CLEANVISION = ("dark", "light", "low_information", "blurry", "exact_duplicates", "near_duplicates")
 
 
@@ -43,6 +47,7 @@ def main(quick: Quick = False, json: Json = None) -> None:
         files = write_photographs(folder, count)
         contestants: dict[str, Callable[[], Any]] = {
             "lens-rl, the steps on pixels": lambda: [measure(file.read_bytes()) for file in files],
+            "lens-rl, the whole command": lambda: clean(str(folder), Path(tempfile.mkdtemp(dir=name)), RECIPE),
             "cleanvision, the same questions": lambda: cleanvision(folder),
             "imagehash and Pillow, by hand": lambda: [by_hand(file) for file in files],
             "opencv, decoding alone": lambda: [cv2.imdecode(np.fromfile(file, np.uint8), 1) for file in files],
@@ -77,7 +82,7 @@ def write_photographs(folder: Path, count: int) -> list[Path]:
 
 
 def cleanvision(folder: Path) -> None:
-    from cleanvision import Imagelab
+    from cleanvision import Imagelab  # pyright: ignore[reportMissingImports]
 
     logging.disable(logging.WARNING)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -86,7 +91,7 @@ def cleanvision(folder: Path) -> None:
 
 def by_hand(file: Path) -> tuple[Any, ...]:
     """What a script of twenty lines does: a full decode, numpy for the measures, imagehash for the hash."""
-    import imagehash
+    import imagehash  # pyright: ignore[reportMissingImports]
 
     with Image.open(file) as image:
         image.load()

@@ -1,6 +1,10 @@
 """Near-duplicates: what was planted is found and nothing else, however the work is cut up."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,3 +111,20 @@ def test_components_do_not_depend_on_the_order_of_pairs(edges, random):
     shuffled = edges.copy()
     random.shuffle(shuffled)
     assert (components(20, pairs_of(edges)) == components(20, pairs_of(shuffled))).all()
+
+
+@pytest.mark.slow
+def test_a_local_ray_cluster_finds_the_same_pairs():
+    pytest.importorskip("ray")
+    script = (
+        "import sys; from pipelines.data.cleaning.scoring import use_engine; use_engine(sys.argv[1]);"
+        "from tests.test_near_duplicates import planted_vectors, cosine_pairs;"
+        "found = cosine_pairs(planted_vectors(3000, 32)[0], 0.985);"
+        "print([array.tolist() for array in found.arrays])"
+    )
+    found = {}
+    for engine in ("native", "ray"):
+        done = subprocess.run([sys.executable, "-c", script, engine], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found[engine] = done.stdout.splitlines()[-1]
+    assert found["native"] == found["ray"] and found["ray"].count(",") > 400

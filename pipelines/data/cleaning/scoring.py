@@ -5,6 +5,7 @@ batches on every engine and gives the same numbers. Results are written part by 
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,11 +33,11 @@ def use_engine(engine: str) -> None:
 
     if engine == "ray":
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise RunProblem("--engine ray: Ray is not installed: pip install 'lens-rl[ray]'") from error
         if not ray.is_initialized():
-            ray.init(logging_level="ERROR", log_to_driver=False, runtime_env={"env_vars": QUIET})
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": QUIET})
         daft.set_runner_ray(noop_if_initialized=True)
     if (used := daft.get_or_infer_runner_type()) != engine:
         raise RunProblem(f"--engine {engine}: this process runs its plans on {used} already")
@@ -72,7 +73,7 @@ def _wave(
         for start in range(0, index.num_rows, CHUNK)
     ]
     asked = recipe.model_dump_json(include=set(names))
-    measured = daft.func(measure_chunk, return_dtype=daft.DataType.binary(), use_process=False)
+    measured: Any = daft.func(measure_chunk, return_dtype=daft.DataType.binary(), use_process=False)
     plan = (
         daft.from_pylist(chunks)
         .into_batches(1)

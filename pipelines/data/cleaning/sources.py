@@ -86,7 +86,8 @@ def open_file(where: str) -> IO[bytes]:
         return open(where, "rb")
     import fsspec
 
-    return fsspec.open(where, "rb").open()  # pyright: ignore[reportReturnType]
+    files, path = fsspec.core.url_to_fs(where)
+    return files.open(path, "rb")
 
 
 def _files(source: str) -> Iterator[Reference]:

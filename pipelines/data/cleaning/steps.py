@@ -3,18 +3,17 @@
 Where a scorer could not score an image, its step drops it: nobody has said that it is safe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipelines.data.cleaning.recipe import Thresholds
 
-Decision = Callable[[pd.DataFrame, Thresholds], "pd.Series[bool]"]
-Reason = Callable[[pd.Series, Thresholds], str]
+Decision = Callable[[pd.DataFrame, Thresholds], pd.Series]
+Reason = Callable[[Any, Thresholds], str]
 CORRUPT, NEAR_DUPLICATE = "corrupt", "near-duplicate"
 SCORED = ("nsfw", "aesthetics", "watermark")
 """Steps that need a model; their scores stand in columns of the same names, reasons for none in NAME_problem."""
@@ -32,7 +31,7 @@ class Step:
     """The thresholds it reads."""
 
 
-def ill_lit(rows: pd.DataFrame, limits: Thresholds) -> pd.Series[bool]:
+def ill_lit(rows: pd.DataFrame, limits: Thresholds) -> pd.Series:
     """Underexposed or overexposed."""
     return (rows.brightest < limits.underexposed) | (rows.darkest > limits.overexposed)
 
@@ -40,10 +39,11 @@ def ill_lit(rows: pd.DataFrame, limits: Thresholds) -> pd.Series[bool]:
 def _scored(name: str, title: str, drops: Decision, reason: Reason) -> Step:
     """A step of a model. An image without a score is dropped for that."""
 
-    def all_drops(rows: pd.DataFrame, limits: Thresholds) -> pd.Series[bool]:
-        return (rows[f"{name}_problem"] != "") | drops(rows, limits)
+    def all_drops(rows: pd.DataFrame, limits: Thresholds) -> pd.Series:
+        failed: Any = rows[f"{name}_problem"] != ""
+        return failed | drops(rows, limits)
 
-    def all_reasons(row: pd.Series, limits: Thresholds) -> str:
+    def all_reasons(row: Any, limits: Thresholds) -> str:
         return row[f"{name}_problem"] or reason(row, limits)
 
     return Step(name, title, all_drops, all_reasons, (name,))
