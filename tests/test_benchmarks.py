@@ -32,6 +32,18 @@ def test_the_transformer_benchmark_prints_and_writes_its_table(tmp_path, capsys,
     assert "ragged text, training" in capsys.readouterr().out
 
 
+def test_the_cleaning_benchmark_prints_and_writes_its_tables(tmp_path, few_threads):
+    pytest.importorskip("cleanvision")
+    pytest.importorskip("imagehash")
+    from benchmarks import clean
+
+    clean.main(quick=True, json=tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert len(rows) == 5 and all(row["images/s per core"] > 0 for row in rows)
+    memory = json.loads((tmp_path / "rows-memory.json").read_text())["rows"]
+    assert [row["images"] for row in memory] == ["100", "400"] and all(row["peak MiB"] > 50 for row in memory)
+
+
 def test_the_full_size_run_goes_the_same_way_on_a_cpu(monkeypatch):
     eagerly = LensTransformer.compile_blocks
     monkeypatch.setattr(LensTransformer, "compile_blocks", lambda self: eagerly(self, backend="eager"))

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from peft import LoraConfig
@@ -98,6 +99,14 @@ def write_pictures(folder: Path) -> None:
         Image.new("RGB", (20, 20), colour).save(folder / "pictures" / f"p-{number}.png")
 
 
+def write_photos(folder: Path) -> None:
+    """A folder of images to clean; noise is sharp and holds much."""
+    (folder / "photos").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+
+
 def write_models(folder: Path) -> None:
     """The models that the pages name: the embedded one under the names of the large ones, and LoRAs for it."""
     (folder / "checkpoints").mkdir()
@@ -139,11 +148,16 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
         write_models(tmp_path)
     if page == "docs/trust-the-judge.md":
         write_pictures(tmp_path)
+    if page == "docs/clean-a-folder.md":
+        write_photos(tmp_path)
     if page == "docs/write-a-rubric.md" and words[:2] != ["rubric", "new"]:
         write_rubric(tmp_path)
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb == "judge" and any("model=" in word or word == "lens" for word in arguments):
         parse(words, 2)  # It would ask a language model.
+        return
+    if words[:2] == ["data", "clean"] and not {"ray", "cleaning.yaml"}.isdisjoint(arguments):
+        parse(words, 2)  # It would start a cluster, or load large models.
         return
     if parsed_only := next((verbs for verbs in PARSED_ONLY if words[: len(verbs)] == list(verbs)), None):
         parse(words, len(parsed_only))

@@ -1,8 +1,7 @@
 """`lens-rl data clean`: list, score, decide, report. What is done is kept, so each rerun does only what is missing."""
 
-from __future__ import annotations
-
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lens_core.runs import RunFolder, RunProblem, write_whole
 from pipelines.data.cleaning.recipe import CleanRecipe
 
 FUNNEL = "funnel.json"
+LIBRARIES = ("cv2", "daft", "faiss", "pyarrow")
 
 
 def load(recipe: Path | None, overrides: list[str]) -> CleanRecipe:
@@ -87,13 +87,9 @@ def print_funnel(found: dict[str, Any], out: Path, console: Console) -> None:
 
 
 def _need_libraries() -> None:
-    try:
-        import cv2  # noqa: F401
-        import daft  # noqa: F401
-        import faiss  # noqa: F401
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise RunProblem(f"cleaning needs {error.name}: pip install 'lens-rl[data]'") from error
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise RunProblem(f"cleaning needs {', '.join(missing)}: pip install 'lens-rl[data]'")
 
 
 def _place(source: str) -> str:

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from pipelines.data.cleaning.recipe import CleanRecipe
-from pipelines.data.cleaning.steps import NEAR_DUPLICATE, STEPS, runs
+from pipelines.data.cleaning.steps import CORRUPT, NEAR_DUPLICATE, STEPS, runs
 from pipelines.data.cleaning.tables import Tables
 
-EXAMPLES = 12
+EXAMPLES = 8
 """Images of a step that a page shows of what was dropped, and as many of what nearly was."""
 BINS = 48
+Example = tuple[float, int, Any]
+"""An image to be shown: what it was chosen for, the least first; its number in the source; its row of the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,6 @@ MEASURED = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Example:
-    """An image to be shown: its number in the source, and its row of the manifest."""
-
-    number: int
-    row: Any
-
-
 @dataclass(slots=True, eq=False)
 class Funnel:
     """What the manifest says, summed up: `take` each of its parts."""
@@ -82,15 +76,15 @@ class Funnel:
     components: set[int] = field(default_factory=set)
     largest: int = 1
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
-    fell: dict[str, list[tuple[float, int, Example]]] = field(default_factory=dict)
-    nearly: dict[str, list[tuple[float, int, Example]]] = field(default_factory=dict)
+    fell: dict[str, list[Example]] = field(default_factory=dict)
+    nearly: dict[str, list[Example]] = field(default_factory=dict)
 
     def take(self, rows: pd.DataFrame) -> None:
         """Count one part: the rows of the manifest in their order."""
         first, self.images = self.images, self.images + len(rows)
         numbers = np.arange(first, self.images)
         self.dropped.update(rows.dropped_by[rows.dropped_by != ""])
-        failed = (rows.dropped_by == "corrupt") | rows.reason.str.startswith("the scorer")
+        failed = (rows.dropped_by == CORRUPT) | rows.reason.str.startswith("the scorer")
         self.reasons.update(re.sub(r"\d[\d,]*", "n", reason) for reason in rows.reason[failed])
         self.notes.update(note for notes in rows.notes.dropna() for note in notes.split(",") if note)
         twins = (rows.copies > 1).to_numpy()
@@ -98,7 +92,7 @@ class Funnel:
         self.largest = max(self.largest, int(rows.copies.max()))
         for one in MEASURED:
             self._take_score(one, rows, numbers)
-        for step in ("corrupt", NEAR_DUPLICATE):
+        for step in (CORRUPT, NEAR_DUPLICATE):
             fallen = (rows.dropped_by == step).to_numpy()
             order = rows.similarity.to_numpy() if step == NEAR_DUPLICATE else numbers * 1.0
             self._keep(self.fell, step, np.nan_to_num(order), fallen, rows, numbers)
@@ -151,10 +145,18 @@ class Funnel:
         self._keep(self.fell, one.title, margin, fell, rows, numbers)
         self._keep(self.nearly, one.title, margin, reached & ~beyond, rows, numbers)
 
-    def _keep(self, store: dict, name: str, order: np.ndarray, chosen: np.ndarray, rows: pd.DataFrame, numbers: Any):
+    def _keep(
+        self,
+        store: dict[str, list[Example]],
+        name: str,
+        order: np.ndarray,
+        chosen: np.ndarray,
+        rows: pd.DataFrame,
+        numbers: np.ndarray,
+    ) -> None:
         """Keep the EXAMPLES of the least `order` among those chosen so far."""
         places = np.flatnonzero(chosen)
         few = places[np.argsort(order[places], kind="stable")[:EXAMPLES]]
-        more = [(float(order[place]), int(numbers[place]), rows.iloc[place]) for place in few]
-        kept = store.get(name, []) + [(value, number, Example(number, row)) for value, number, row in more]
+        more: list[Example] = [(float(order[place]), int(numbers[place]), rows.iloc[place]) for place in few]
+        kept = store.get(name, []) + more
         store[name] = heapq.nsmallest(EXAMPLES, kept, key=lambda item: item[:2])

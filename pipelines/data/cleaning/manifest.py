@@ -5,8 +5,6 @@ decided after near-duplicates among the survivors are known. Neither reads an im
 part, but for a hash or an embedding of each survivor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +83,7 @@ def find_duplicates(tables: Tables, recipe: CleanRecipe) -> Duplicates:
     similarity = _strongest(len(first), pairs)[place]
     similarity[np.bincount(place, minlength=len(first))[place] > 1] = 1.0
 
-    aesthetics = survivors.get("aesthetics", pd.Series(np.zeros(len(survivors)))).to_numpy()
+    aesthetics = survivors.aesthetics.to_numpy() if "aesthetics" in survivors else np.zeros(len(survivors))
     area = (survivors.height * survivors.width).to_numpy()
     best_first = np.lexsort((numbers, -area, -aesthetics))
     _, best = np.unique(labels[best_first], return_index=True)
@@ -136,8 +134,8 @@ def _survivors(tables: Tables, recipe: CleanRecipe) -> tuple[pd.DataFrame, np.nd
     wanted = ["sha256", "hash", "height", "width", *(["aesthetics"] if "aesthetics" in tables.measures else [])]
     found, vectors = [], []
     for part, rows in decided(tables, recipe.thresholds):
-        rows = rows[rows.dropped_by == ""]
-        found.append(rows[wanted].assign(number=part * ROWS + rows.index))
+        rows = rows.loc[rows.dropped_by == ""]
+        found.append(rows.loc[:, wanted].assign(number=part * ROWS + rows.index))
         if "embedding" in tables.measures and len(rows):
             vectors.append(_vectors(tables, part, rows.index.to_numpy()))
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*wanted, "number"])

@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 HASH_BITS = 256
 BLOCK = 4096
 """Rows of one product: 64 MB of similarities, whatever the size of a cell."""
+MOST_PAIRS = 2_000_000
 VECTORS_A_CELL = 256
 MOST_CELLS = 65_536
 SAMPLE_A_CELL = 64
@@ -35,6 +36,10 @@ class Pairs:
     left: np.ndarray
     right: np.ndarray
     similarity: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.left, self.right, self.similarity
 
     @classmethod
     def of(cls, found: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Pairs:
@@ -65,7 +70,7 @@ def hash_pairs(hashes: np.ndarray, most: int) -> Pairs:
             once = left < right
             yield left[once], right[once], 1 - distances[once] / HASH_BITS
 
-    return forest(len(hashes), Pairs.of(found()))
+    return _joined(len(hashes), found())
 
 
 def cosine_pairs(vectors: np.ndarray, least: float) -> Pairs:
@@ -141,6 +146,17 @@ def forest(count: int, pairs: Pairs) -> Pairs:
     return Pairs.of([(tree.coords[0], tree.coords[1], 2 - tree.data)])
 
 
+def _joined(count: int, found: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Pairs:
+    """The forest of all pairs found, of which no more than about MOST_PAIRS are held at a time."""
+    held = Pairs.of([])
+    waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for part in found:
+        waiting.append(part)
+        if sum(len(left) for left, _, _ in waiting) > MOST_PAIRS:
+            held, waiting = forest(count, Pairs.of([held.arrays, *waiting])), []
+    return forest(count, Pairs.of([held.arrays, *waiting]))
+
+
 def components(count: int, pairs: Pairs) -> np.ndarray:
     """The component of each image, int (N,): images that a chain of pairs joins are in one."""
     graph = coo_array((np.ones(len(pairs.left)), (pairs.left, pairs.right)), shape=(count, count))
@@ -161,7 +177,7 @@ def _cell_pairs(numbers: np.ndarray, vectors: np.ndarray, least: float) -> Pairs
                 left, right = left[once], right[once]
                 yield left + start, right + other, product[left, right]
 
-    pairs = forest(len(vectors), Pairs.of(found()))
+    pairs = _joined(len(vectors), found())
     return Pairs(numbers[pairs.left], numbers[pairs.right], pairs.similarity)
 
 

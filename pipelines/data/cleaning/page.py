@@ -3,8 +3,6 @@
 Only the images on the page are read again; one that is gone by now is named instead.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterable
@@ -18,11 +16,11 @@ from PIL import Image
 from lens_core.runs import write_whole
 from lens_rl.report.page import template
 from lens_rl.report.pictures import SHOWN_SIDE, Picture
-from pipelines.data.cleaning.funnel import MEASURED, Example, Funnel, Measured
+from pipelines.data.cleaning.funnel import MEASURED, Funnel, Measured
 from pipelines.data.cleaning.pixels import decode, shrink
-from pipelines.data.cleaning.reading import Unreadable, read
+from pipelines.data.cleaning.reading import Unreadable, read_all
 from pipelines.data.cleaning.sources import Reference
-from pipelines.data.cleaning.steps import NEAR_DUPLICATE
+from pipelines.data.cleaning.steps import CORRUPT, NEAR_DUPLICATE
 from pipelines.data.cleaning.tables import ROWS
 
 REPORT = "report.html"
@@ -31,8 +29,8 @@ SHARPER = 2
 """Pixels of a picture a CSS pixel, for dense screens."""
 QUALITY = 80
 AXIS = {
-    "area": [1e3, 1e4, 1e5, 1e6, 1e7, 1e8],
-    "sharpness": [1e-4, 1e-3, 1e-2, 1e-1, 1, 10],
+    "area": [1e3, 1e5, 1e7],
+    "sharpness": [1e-4, 1e-2, 1],
     "entropy": [0, 2, 4, 6, 8],
     "aesthetics": [0, 2, 4, 6, 8, 10],
 }
@@ -66,17 +64,69 @@ class Sheet:
 def write_page(funnel: Funnel, file: Path) -> None:
     """Write the page of a funnel that has taken every part."""
     counts = funnel.plain()
+    album = Album(funnel)
     page = template(TEMPLATE, Path(__file__).parent).render(
         counts=counts,
         source=funnel.tables.folder.name,
         widest=max(counts["images"], 1),
         not_run=[step for step in counts["steps"] if step["state"] != "run"],
         histograms=[_histogram(one, funnel) for one in MEASURED if funnel.histograms[one.title].any()],
-        sheets=[sheet for one in MEASURED if (sheet := _sheet(one, funnel)).fell or sheet.nearly],
-        unreadable=[_shown(funnel, example, example.row.reason) for _, _, example in funnel.fell["corrupt"]],
-        pairs=[_pair(funnel, example) for _, _, example in funnel.fell[NEAR_DUPLICATE]],
+        sheets=[sheet for one in MEASURED if (sheet := _sheet(one, funnel, album)).fell or sheet.nearly],
+        unreadable=[f"{row.key}: {row.reason}" for row in _rows(funnel.fell["corrupt"])],
+        pairs=[_pair(row, number, album) for _, number, row in funnel.fell[NEAR_DUPLICATE]],
     )
     write_whole(file, page)
+
+
+class Album:
+    """The images that a page shows, each read once, and none that is known to be unreadable."""
+
+    def __init__(self, funnel: Funnel):
+        wanted = {
+            number: Reference(row.key, row["where"], row.column, int(row.offset), int(row.length))
+            for store in (funnel.fell, funnel.nearly)
+            for name, examples in store.items()
+            for _, number, row in examples
+            if name != CORRUPT
+        }
+        for row in _rows(funnel.fell[NEAR_DUPLICATE]):
+            part, place = divmod(int(row.instead), ROWS)
+            wanted[int(row.instead)] = Reference(**funnel.tables.index(part).slice(place, 1).to_pylist()[0])
+        contents = read_all(list(wanted.values()))
+        self._found = {
+            number: (reference.key, _small(content))
+            for (number, reference), content in zip(wanted.items(), contents, strict=True)
+        }
+
+    def picture(self, number: int, caption: str) -> Picture | str:
+        """A picture with a caption, or in words what cannot be shown."""
+        key, pixels = self._found[number]
+        if pixels is None:
+            return f"{key}: {caption}"
+        buffer = io.BytesIO()
+        pixels.save(buffer, "JPEG", quality=QUALITY)
+        scale = SHOWN_SIDE / max(pixels.size)
+        return Picture(
+            source=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+            width=max(1, round(pixels.width * scale)),
+            height=max(1, round(pixels.height * scale)),
+            crisp=False,
+            alt=key,
+            caption=caption,
+        )
+
+
+def _small(content: bytes | Unreadable) -> Image.Image | None:
+    try:
+        if isinstance(content, Unreadable):
+            return None
+        return Image.fromarray(shrink(decode(content, SHOWN_SIDE * SHARPER).rgb, SHOWN_SIDE * SHARPER))
+    except Unreadable:
+        return None
+
+
+def _rows(examples: Iterable[tuple[float, int, Any]]) -> list[Any]:
+    return [row for _, _, row in examples]
 
 
 def _histogram(one: Measured, funnel: Funnel) -> Histogram:
@@ -102,53 +152,21 @@ def _histogram(one: Measured, funnel: Funnel) -> Histogram:
     )
 
 
-def _sheet(one: Measured, funnel: Funnel) -> Sheet:
+def _sheet(one: Measured, funnel: Funnel, album: Album) -> Sheet:
     limit = getattr(funnel.recipe.thresholds, one.limit)
 
-    def pictures(examples: Iterable[tuple[float, int, Example]]) -> list[Picture | str]:
-        return [_shown(funnel, each, _number(float(one.values(each.row.to_frame().T)[0]))) for _, _, each in examples]
+    def pictures(examples: Iterable[tuple[float, int, Any]]) -> list[Picture | str]:
+        return [album.picture(number, _number(float(one.values(row.to_frame().T)[0]))) for _, number, row in examples]
 
     side = "under" if one.keeps_above else "over"
     text = f"Dropped {side} {_number(limit)}{' ' + one.unit if one.unit else ''}; nearest to it first."
     return Sheet(one.title, text, pictures(funnel.fell[one.title]), pictures(funnel.nearly[one.title]))
 
 
-def _pair(funnel: Funnel, example: Example) -> dict[str, Any]:
+def _pair(row: Any, number: int, album: Album) -> tuple[Picture | str, Picture | str]:
     """The kept image and the dropped one."""
-    row = example.row
-    part, place = divmod(int(row.instead), ROWS)
-    kept = funnel.tables.index(part).slice(place, 1).to_pylist()[0]
     alike = "to the byte" if row.similarity == 1 else f"{row.similarity:.3f}"
-    return {
-        "kept": _picture(Reference(**kept), "kept"),
-        "dropped": _shown(funnel, example, alike),
-        "copies": int(row.copies),
-    }
-
-
-def _shown(funnel: Funnel, example: Example, caption: str) -> Picture | str:
-    row = example.row
-    reference = Reference(row.key, row["where"], row.column, int(row.offset), int(row.length))
-    return _picture(reference, caption)
-
-
-def _picture(reference: Reference, caption: str) -> Picture | str:
-    try:
-        picture = decode(read(reference), SHOWN_SIDE * SHARPER)
-    except Unreadable:
-        return f"{reference.key}: {caption}"
-    pixels = Image.fromarray(shrink(picture.rgb, SHOWN_SIDE * SHARPER))
-    buffer = io.BytesIO()
-    pixels.save(buffer, "WEBP", quality=QUALITY)
-    scale = SHOWN_SIDE / max(pixels.size)
-    return Picture(
-        source=f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}",
-        width=max(1, round(pixels.width * scale)),
-        height=max(1, round(pixels.height * scale)),
-        crisp=False,
-        alt=reference.key,
-        caption=caption,
-    )
+    return album.picture(int(row.instead), "kept"), album.picture(number, alike)
 
 
 def _number(value: float) -> str:

@@ -4,8 +4,6 @@ The decode is the test of corruption: a header, Pillow's `verify` and some faste
 half.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

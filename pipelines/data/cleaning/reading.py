@@ -1,7 +1,5 @@
 """The bytes of an image, or the reason why there are none. Nothing here waits for ever or reads without bound."""
 
-from __future__ import annotations
-
 import os
 import stat
 import time

@@ -1,7 +1,5 @@
 """What a cleaning is told: thresholds, and the models that give the scores pixels cannot."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

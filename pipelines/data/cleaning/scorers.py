@@ -4,11 +4,11 @@ A scorer is a class that is made with `(model, label, device)` and called with u
 one score an image, or as the embedder one vector. It runs in the workers, loaded once in each.
 """
 
-from __future__ import annotations
-
+import re
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from pipelines.data.cleaning.recipe import Scorer
 
 LONGEST = 768
 """Longest side, in pixels, of the images that scorers get; each makes its own size of them."""
+HUB_NAME = re.compile(r"^[\w-][\w.-]*/[\w.-]+$")
 LOCK = threading.Lock()
 """One inference at a time in a process: the model itself uses all of the device."""
 
@@ -107,10 +108,12 @@ def _load(name: str, model: str, label: str | None, device: str) -> ScoresImages
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if model.startswith(PREFIX):
         return own_class(model, field=f"{name}.model")(model, label, device)
+    if not Path(model).is_dir() and not HUB_NAME.match(model):
+        raise RecipeProblem(f"{name}.model: there is no folder {model}; a model of the Hugging Face Hub is OWNER/NAME")
     kind = Embedder if name == "embedding" else Classifier
     try:
         return kind(model, label, device)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         if isinstance(error, RecipeProblem):
             raise RecipeProblem(f"{name}.label: {error}") from error
         raise RecipeProblem(f"{name}.model: {model} cannot be loaded: {error}") from error

@@ -4,46 +4,43 @@ A row of the plan is a chunk of `CHUNK` images with everything that is measured 
 batches on every engine and gives the same numbers. Results are written part by part as they arrive.
 """
 
-from __future__ import annotations
-
 import itertools
-import os
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lens_core.runs import RunProblem
+from pipelines.data.cleaning import QUIET
 from pipelines.data.cleaning.reading import Unreadable, read_all
 from pipelines.data.cleaning.recipe import CleanRecipe
 from pipelines.data.cleaning.sources import Reference
 from pipelines.data.cleaning.tables import PIXELS, ROWS, Tables, schema_of
 
 CHUNK = 32
-WAVE = 16
-"""Parts of one plan: enough to keep a cluster busy, few enough to hold their results."""
+WAVE = {"native": 2, "ray": 64}
+"""Parts of one plan, by engine: enough to keep its cores busy, few enough to hold their results."""
 MAX_ERROR_SHARE = 0.2
 """Share of a part's images on which a scorer may fail; beyond it the scorer is at fault, not the images."""
 FEWEST_ERRORS = 8
 
-os.environ.setdefault("DO_NOT_TRACK", "1")  # Daft reports its use over the network otherwise.
-os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
-
 
 def use_engine(engine: str) -> None:
-    """Choose where plans run: once a process. A Ray cluster is found as Ray does, by RAY_ADDRESS, or started here."""
+    """Choose where plans run; a process has one choice. Ray finds a cluster by RAY_ADDRESS, or starts one here."""
     import daft
 
     if engine == "ray":
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise RunProblem("--engine ray: Ray is not installed: pip install 'lens-rl[ray]'") from error
         if not ray.is_initialized():
-            ray.init(logging_level="ERROR", log_to_driver=False)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": QUIET})
         daft.set_runner_ray(noop_if_initialized=True)
-    else:
-        daft.set_runner_native()
+    if (used := daft.get_or_infer_runner_type()) != engine:
+        raise RunProblem(f"--engine {engine}: this process runs its plans on {used} already")
 
 
 def score(tables: Tables, recipe: CleanRecipe, report: Callable[[int], None]) -> None:
@@ -54,8 +51,9 @@ def score(tables: Tables, recipe: CleanRecipe, report: Callable[[int], None]) ->
     missing = {part: tables.missing(part) for part in tables.parts}
     for names, group in itertools.groupby(tables.parts, key=missing.__getitem__):
         parts = list(group)
-        for first in range(0, len(parts) * bool(names), WAVE):
-            for part, found in _wave(tables, parts[first : first + WAVE], names, recipe):
+        size = WAVE[recipe.engine]
+        for first in range(0, len(parts) * bool(names), size):
+            for part, found in _wave(tables, parts[first : first + size], names, recipe):
                 for name in names:
                     _refuse_a_broken_scorer(name, found[name])
                     tables.write(name, part, found[name])
@@ -75,7 +73,7 @@ def _wave(
         for start in range(0, index.num_rows, CHUNK)
     ]
     asked = recipe.model_dump_json(include=set(names))
-    measured = daft.func(measure_chunk, return_dtype=daft.DataType.binary(), use_process=False)
+    measured: Any = daft.func(measure_chunk, return_dtype=daft.DataType.binary(), use_process=False)
     plan = (
         daft.from_pylist(chunks)
         .into_batches(1)
@@ -133,10 +131,12 @@ def _by_models(contents: Sequence[bytes | Unreadable], scorers: dict[str, Any]) 
     found: dict[str, list[dict[str, Any]]] = {}
     for name, scorer in scorers.items():
         rows: list[dict[str, Any]] = [{"problem": "unreadable"} for _ in contents]
-        column = "vector" if name == "embedding" else "score"
         scores = score_all(load(name, scorer), list(images.values())) if images else []
         for place, (problem, value) in zip(images, scores, strict=True):
-            rows[place] = {"problem": problem, column: value}
+            if name == "embedding" and value is not None:
+                rows[place] = {"problem": problem, "vector": list(np.asarray(value, np.float16))}
+            else:
+                rows[place] = {"problem": problem, "score": value}
         found[name] = rows
     return found
 

@@ -4,14 +4,12 @@ A source is listed once, in an order that depends on names alone. Each image bec
 bytes on any machine, without the listing. What cannot become an image is a reference too, with the reason.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -51,11 +49,11 @@ class Listing:
 
     source: str
     column: str | None = None
-    others: Counter[str] | None = None
+    others: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Reference]:
         """In order of names. Raises RecipeProblem for a source that is not there or holds no images."""
-        self.others = Counter()
+        self.others.clear()
         none = True
         for file in _files(self.source):
             suffix = PurePosixPath(file.key).suffix.lower()
@@ -88,7 +86,8 @@ def open_file(where: str) -> IO[bytes]:
         return open(where, "rb")
     import fsspec
 
-    return fsspec.open(where, "rb").open()  # pyright: ignore[reportReturnType]
+    files, path = fsspec.core.url_to_fs(where)
+    return files.open(path, "rb")
 
 
 def _files(source: str) -> Iterator[Reference]:

@@ -3,19 +3,18 @@
 Where a scorer could not score an image, its step drops it: nobody has said that it is safe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipelines.data.cleaning.recipe import Thresholds
 
-Decision = Callable[[pd.DataFrame, Thresholds], "pd.Series[bool]"]
-Reason = Callable[[pd.Series, Thresholds], str]
-NEAR_DUPLICATE = "near-duplicate"
+Decision = Callable[[pd.DataFrame, Thresholds], pd.Series]
+Reason = Callable[[Any, Thresholds], str]
+CORRUPT, NEAR_DUPLICATE = "corrupt", "near-duplicate"
 SCORED = ("nsfw", "aesthetics", "watermark")
 """Steps that need a model; their scores stand in columns of the same names, reasons for none in NAME_problem."""
 
@@ -32,20 +31,26 @@ class Step:
     """The thresholds it reads."""
 
 
+def ill_lit(rows: pd.DataFrame, limits: Thresholds) -> pd.Series:
+    """Underexposed or overexposed."""
+    return (rows.brightest < limits.underexposed) | (rows.darkest > limits.overexposed)
+
+
 def _scored(name: str, title: str, drops: Decision, reason: Reason) -> Step:
     """A step of a model. An image without a score is dropped for that."""
 
-    def all_drops(rows: pd.DataFrame, limits: Thresholds) -> pd.Series[bool]:
-        return (rows[f"{name}_problem"] != "") | drops(rows, limits)
+    def all_drops(rows: pd.DataFrame, limits: Thresholds) -> pd.Series:
+        failed: Any = rows[f"{name}_problem"] != ""
+        return failed | drops(rows, limits)
 
-    def all_reasons(row: pd.Series, limits: Thresholds) -> str:
+    def all_reasons(row: Any, limits: Thresholds) -> str:
         return row[f"{name}_problem"] or reason(row, limits)
 
     return Step(name, title, all_drops, all_reasons, (name,))
 
 
 STEPS = (
-    Step("corrupt", "Cannot be read", lambda rows, _: rows.problem != "", lambda row, _: row.problem),
+    Step(CORRUPT, "Cannot be read", lambda rows, _: rows.problem != "", lambda row, _: row.problem),
     Step(
         "area",
         "Too small",
@@ -81,14 +86,15 @@ STEPS = (
     Step(
         "entropy",
         "Little in it",
-        lambda rows, limits: rows.entropy < limits.entropy,
+        # What is ill lit has few grey levels for that reason, and the next step says so.
+        lambda rows, limits: (rows.entropy < limits.entropy) & ~ill_lit(rows, limits),
         lambda row, limits: f"entropy {row.entropy:.2f} bits is under {limits.entropy:g}",
         ("entropy",),
     ),
     Step(
         "luminance",
         "Underexposed or overexposed",
-        lambda rows, limits: (rows.brightest < limits.underexposed) | (rows.darkest > limits.overexposed),
+        ill_lit,
         lambda row, limits: (
             f"underexposed: brightest {row.brightest:.3f} is under {limits.underexposed:g}"
             if row.brightest < limits.underexposed

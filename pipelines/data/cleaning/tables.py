@@ -9,8 +9,6 @@ OUT/
   funnel.json, report.html    the counts; the same as a page
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
