@@ -259,7 +259,7 @@ def command(source, out, *more):
 
 def test_kill_and_go_on(tmp_path):
     """Killed while it scores, the same command repeats no finished part and comes to the same bytes."""
-    many(tmp_path / "in", 4500)
+    many(tmp_path / "in", 3100)
     subprocess.run(command(tmp_path / "in", tmp_path / "whole"), check=True, capture_output=True)
     parts = len(list((tmp_path / "whole" / "index").glob("*.parquet")))
     process = subprocess.Popen(

@@ -104,6 +104,12 @@ def test_a_label_that_is_not_there(models):
         scorers.load("nsfw", Scorer(model=str(models / "two")))
 
 
+def test_a_model_without_a_trained_head_is_refused(models):
+    """`transformers` would draw one at random, and score by it."""
+    with pytest.raises(RecipeProblem, match=r"nsfw.model: .*clip cannot be loaded: 2 of its weights are missing"):
+        scorers.load("nsfw", Scorer(model=str(models / "clip"), label="LABEL_0"))
+
+
 def test_a_scored_step_drops_by_its_threshold_and_again_by_another(models, pictures, tmp_path):
     model = [f"nsfw.model={models / 'two'}", "nsfw.label=nsfw"]
     _, before = run(pictures, tmp_path / "out", *model, "thresholds.nsfw=1")

@@ -40,7 +40,7 @@ class Classifier:
 
         self._device = device
         self._processor = AutoImageProcessor.from_pretrained(model)
-        self._model: Any = AutoModelForImageClassification.from_pretrained(model).eval().to(device)
+        self._model = _pretrained(AutoModelForImageClassification, model).to(device)
         self._places = self._find(label, model)
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -74,10 +74,10 @@ class Embedder:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel, CLIPVisionModelWithProjection
 
         clip = AutoConfig.from_pretrained(model).model_type == "clip"
-        kind: Any = CLIPVisionModelWithProjection if clip else AutoModel
+        kind = CLIPVisionModelWithProjection if clip else AutoModel
         self._device = device
         self._processor = AutoImageProcessor.from_pretrained(model)
-        self._model: Any = kind.from_pretrained(model).eval().to(device)
+        self._model = _pretrained(kind, model).to(device)
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """float32 (N, D), of length 1."""
@@ -92,6 +92,22 @@ class Embedder:
         for name in ("image_embeds", "pooler_output"):
             found = getattr(found, name, found)
         return torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
+
+
+def _pretrained(kind: Any, model: str) -> Any:
+    """A model with all of its weights: `transformers` draws missing ones at random. Raises ValueError."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # What it would say is said here.
+    try:
+        found, told = kind.from_pretrained(model, output_loading_info=True)
+    finally:
+        logging.set_verbosity(before)
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"{len(missing)} of its weights are missing, for example {missing[0]}")
+    return found.eval()
 
 
 def load(name: str, scorer: Scorer) -> ScoresImages:
