@@ -15,11 +15,12 @@ CORE = (
 )  # fmt: skip
 EXTRAS = {
     "megatron-energon": "pretrain", "daft": "data", "faiss-cpu": "data", "opencv-python-headless": "data", "ray": "ray",
-    "pytest": "test",
+    "rapidocr": "text", "onnxruntime": "text", "pytest": "test",
 }  # fmt: skip
 NEEDED_FOR = {
     "megatron-energon": "lens-rl pretrain", "daft": "lens-rl data clean", "faiss-cpu": "lens-rl data clean",
-    "opencv-python-headless": "lens-rl data clean", "ray": "--engine ray", "pytest": "scripts/test.sh",
+    "opencv-python-headless": "lens-rl data", "ray": "--engine ray",
+    "rapidocr": "render-text --check", "onnxruntime": "render-text --check", "pytest": "scripts/test.sh",
 }  # fmt: skip
 
 

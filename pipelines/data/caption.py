@@ -30,10 +30,11 @@ from lens_rl.judges.prices import price_of, refuse_unpriced
 from pipelines.data.captioned import LEFT_OUT, ROWS, Captioned
 from pipelines.data.captioning.captioner import WHERE, Captioner, CaptionModel
 from pipelines.data.captioning.loop import Captioning, CaptionLedger, Tally, too_many
-from pipelines.data.captioning.pictures import Picture, pictures_of
+from pipelines.data.captioning.pictures import Picture, is_cleaned, pictures_of
 from pipelines.data.captioning.statistics import MEAN_OF_LENS, statistics
 from pipelines.data.captioning.store import CaptionStore
-from pipelines.data.cleaning.sources import is_url
+from pipelines.data.cleaning.sources import place_of, refuse_out_inside
+from pipelines.data.needs import need
 from rubrics.captions import KINDS, CaptionTemplate, Kind
 
 STORE, SUMMARY = "captions.sqlite", "summary.json"
@@ -71,12 +72,15 @@ def caption(order: Order, section: Captioner) -> dict[str, Any]:
     Raises RecipeProblem or JudgeProblem for what cannot work, before any picture is read, and JudgeProblem where the
     budget is spent or too many captions could not be had.
     """
+    need("captioning", "data", "cv2", "pyarrow")
+    if not is_cleaned(order.source):
+        refuse_out_inside(order.source, order.out)
     template = CaptionTemplate(order.template) if order.template else CaptionTemplate()
     model = CaptionModel(section, template)
     refuse_unpriced(model.name, section.price, section.budget_usd, where=WHERE)
     total = sum(1 for _ in pictures_of(order.source))  # a source that is not there is told now
     with RunFolder(order.out) as folder, closing(CaptionStore(order.out / STORE)) as store:
-        folder.keep_config(yaml.safe_dump({"source": _place(order.source)}))
+        folder.keep_config(yaml.safe_dump({"source": place_of(order.source)}))
         tally = asyncio.run(_run(order, section, model, store, total))
         return _conclude(order, section, model, store, tally)
 
@@ -178,7 +182,3 @@ def _lines(path: Path) -> Iterator[TextIO]:
 def _note(tally: Tally) -> str:
     parts = [f"{count} {status}" for status, count in tally.failed.most_common()]
     return ", ".join([*parts, *([f"{len(tally.unreadable)} unreadable"] if tally.unreadable else [])])
-
-
-def _place(source: str) -> str:
-    return source if is_url(source) else str(Path(source).resolve())

@@ -1,7 +1,6 @@
 """`lens-rl data clean`: list, score, decide, report. What is done is kept, so each rerun does only what is missing."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lens_core.progress import ProgressDisplay
-from lens_core.recipes import RecipeProblem, find_recipe, load_recipe, recipe_of
-from lens_core.runs import RunFolder, RunProblem, write_whole
+from lens_core.recipes import find_recipe, load_recipe, recipe_of
+from lens_core.runs import RunFolder, write_whole
 from pipelines.data.cleaning.recipe import CleanRecipe
+from pipelines.data.cleaning.sources import place_of, refuse_out_inside
+from pipelines.data.needs import need
 
 FUNNEL = "funnel.json"
 LIBRARIES = ("cv2", "daft", "faiss", "pyarrow")
@@ -30,7 +31,7 @@ def clean(source: str, out: Path, recipe: CleanRecipe, *, column: str | None = N
 
     Thresholds and models may change from call to call, the source may not. Raises RecipeProblem or RunProblem.
     """
-    _need_libraries()
+    need("cleaning", "data", *LIBRARIES)
     from pipelines.data.cleaning.funnel import Funnel
     from pipelines.data.cleaning.manifest import find_duplicates, write_manifest
     from pipelines.data.cleaning.page import REPORT, write_page
@@ -38,11 +39,11 @@ def clean(source: str, out: Path, recipe: CleanRecipe, *, column: str | None = N
     from pipelines.data.cleaning.scoring import score, use_engine
     from pipelines.data.cleaning.tables import Tables
 
-    _refuse_out_inside(source, out)
+    refuse_out_inside(source, out)
     for name, scorer in recipe.scorers().items():
         load_scorer(name, scorer)  # A model that is not there is found before the first image is read.
     with RunFolder(out) as folder:
-        origin = {"source": _place(source), "column": column}
+        origin = {"source": place_of(source), "column": column}
         folder.keep_config(_yaml({**origin, **recipe.model_dump()}), may_change=tuple(CleanRecipe.model_fields))
         tables = Tables(out, recipe)
         tables.list_source(source, column)
@@ -84,22 +85,6 @@ def print_funnel(found: dict[str, Any], out: Path, console: Console) -> None:
     console.print(
         f"manifest: {out / 'manifest.parquet'}\nreport: {out / 'report.html'}", highlight=False, soft_wrap=True
     )
-
-
-def _need_libraries() -> None:
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise RunProblem(f"cleaning needs {', '.join(missing)}: pip install 'lens-rl[data]'")
-
-
-def _place(source: str) -> str:
-    return source if "://" in source else str(Path(source).resolve())
-
-
-def _refuse_out_inside(source: str, out: Path) -> None:
-    """A folder inside the source would be listed as part of it by the next run."""
-    if "://" not in source and out.resolve().is_relative_to(Path(source).resolve()):
-        raise RecipeProblem(f"--out {out} lies in the source: choose a folder outside of {source}")
 
 
 def _yaml(config: dict[str, Any]) -> str:

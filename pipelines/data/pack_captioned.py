@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipelines.data.buckets import SUFFIXES, Buckets, encode, fit_picture, fit_t
 from pipelines.data.captioned import Captioned, read_captioned, rows_file, sha256
 from pipelines.data.cleaning.reading import Unreadable, read
 from pipelines.data.cleaning.sources import Reference
+from pipelines.data.needs import need
 from pipelines.data.pack import Members, Unpackable, described, pack
 
 SPLITS = ("train", "validation")
@@ -70,8 +70,8 @@ def pack_captioned(
     one at least, are the validation split; a picture stays in its split whatever others come. Raises RecipeProblem for
     rows that are none, RunProblem for a folder that holds other shards.
     """
-    if find_spec("megatron.energon") is None:
-        raise RecipeProblem("shards are indexed by megatron-energon, which is missing: pip install 'lens-rl[pretrain]'")
+    need("packing", "pretrain", "megatron.energon")
+    need("packing", "data", "cv2")
     buckets = Buckets.of(sizes)
     with RunFolder(out) as folder:
         folder.keep_config(_settings(sources, buckets, validation, per_shard))

@@ -117,6 +117,9 @@ def data_render_text(
     from rich.console import Console
 
     from base_model.buckets import parse_size
+    from pipelines.data.needs import need
+
+    need("drawing text", "data", "cv2")
     from pipelines.data import render_text as job
 
     order = job.Order(

@@ -26,10 +26,14 @@ class Picture:
         return sha256(content), content
 
 
+def is_cleaned(source: str) -> bool:
+    return (Path(source) / MANIFEST).is_file()
+
+
 def pictures_of(source: str) -> Iterator[Picture]:
     """In the order of the source. Raises RecipeProblem where there are none."""
-    if (manifest := Path(source) / MANIFEST).is_file():
-        yield from _kept(manifest)
+    if is_cleaned(source):
+        yield from _kept(Path(source) / MANIFEST)
     else:
         yield from map(Picture, Listing(source))
 

@@ -80,6 +80,17 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def place_of(source: str) -> str:
+    """By which a source is known from any folder: its URL, or its absolute path."""
+    return source if is_url(source) else str(Path(source).resolve())
+
+
+def refuse_out_inside(source: str, out: Path) -> None:
+    """A folder inside the source would be listed as part of it by the next run. Raises RecipeProblem."""
+    if not is_url(source) and out.resolve().is_relative_to(Path(source).resolve()):
+        raise RecipeProblem(f"--out {out} lies in the source: choose a folder outside of {source}")
+
+
 def open_file(where: str) -> IO[bytes]:
     """A local file, or one in an object store that fsspec knows."""
     if not is_url(where):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lens_core.runs import RunProblem
+from pipelines.data.needs import need
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,9 @@ class Reader:
     """Raises RunProblem where rapidocr is not installed."""
 
     def __init__(self) -> None:
-        try:
-            from rapidocr import RapidOCR
-        except ImportError as error:
-            raise RunProblem("--check reads pictures with rapidocr: pip install 'lens-rl[text]'") from error
+        need("reading pictures", "text", "rapidocr", "onnxruntime")
+        from rapidocr import RapidOCR
+
         self._ocr: Any = RapidOCR(
             params={
                 "Global.log_level": "critical",
