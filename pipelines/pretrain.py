@@ -61,8 +61,10 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     with RunFolder(out) as folder:
+        if not (finished := out / "model" / FIGURES).is_file():
+            _refuse_unpacked(recipe.corpus.shards)  # before the folder becomes this recipe's
         folder.keep_config(dump_recipe(recipe))
-        if (finished := out / "model" / FIGURES).is_file():
+        if finished.is_file():
             print(f"model: {finished.parent} (finished before)")
             return json.loads(finished.read_text(encoding="utf-8"))
         shards, corpus = _corpus(recipe, out)
@@ -87,16 +89,29 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
 
 
 def _corpus(recipe: PretrainRecipe, out: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of the shards, and their manifest. Raises RunProblem for one that is not packed to the end."""
+    """The folder of the shards, and their manifest."""
     if recipe.corpus.shards is None:
         shards = out / "shards"
         return shards, pack_shapes(
             shards, train=recipe.corpus.train, validation=recipe.corpus.validation, seed=recipe.seed
         )
     shards = Path(recipe.corpus.shards)
-    if not (shards / MANIFEST).is_file():
-        raise RunProblem(f"corpus.shards: {shards} has no {MANIFEST}: pack it, to the end, with `lens-rl data pack`")
     return shards, json.loads((shards / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _refuse_unpacked(shards: str | None) -> None:
+    """Raises RunProblem for shards that are not packed to the end, or leave nothing to train on or to hold out."""
+    if shards is None:
+        return
+    manifest = Path(shards) / MANIFEST
+    if not manifest.is_file():
+        raise RunProblem(f"corpus.shards: {shards} has no {MANIFEST}: pack it, to the end, with `lens-rl data pack`")
+    packed = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
+    if absent := {"train", "validation"} - {shard["split"] for shard in packed}:
+        raise RunProblem(
+            f"corpus.shards: {shards} has no {' and no '.join(sorted(absent))} pictures: pack two pictures or more into "
+            "another folder, with a --validation above 0"
+        )
 
 
 def build_generator(recipe: PretrainRecipe, codec: LatentCodec, samples: list[CaptionedImage]) -> LensGenerator:

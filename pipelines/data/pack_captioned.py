@@ -92,9 +92,10 @@ def print_manifest(manifest: Mapping[str, Any], out: Path, console: Console) -> 
     if len(manifest["left_out"]) > 5:
         console.print(f"... and {len(manifest['left_out']) - 5:,} more, in the manifest", highlight=False)
     by_split = {split: sum(s["samples"] for s in manifest["shards"] if s["split"] == split) for split in SPLITS}
+    shards = len(manifest["shards"])
     console.print(
         f"{manifest['samples']:,} samples ({', '.join(f'{n:,} {split}' for split, n in by_split.items())}) in "
-        f"{len(manifest['shards'])} shards in {out}, sha256 {manifest['corpus_sha256']}",
+        f"{shards:,} {'shard' if shards == 1 else 'shards'} in {out}, sha256 {manifest['corpus_sha256']}",
         highlight=False,
         soft_wrap=True,
     )

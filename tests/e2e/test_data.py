@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -68,6 +69,20 @@ def test_each_picture_has_the_caption_of_what_the_model_saw_in_it(packed):
             colour = min(SEEN, key=lambda name: float(np.abs(middle - np.array(SEEN[name])).sum()))
             seen += colour in sample.captions["dense"][0]
     assert seen >= 0.9 * PICTURES
+
+
+@pytest.mark.parametrize(
+    "shards, message",
+    [
+        ("captions", r"captions has no manifest\.json: pack it, to the end, with `lens-rl data pack`"),
+        ("whole", r"whole has no validation pictures: .* --validation above 0"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_told_first(packed, shards, message):
+    lens_rl("data", "pack", packed / "captions", "--out", packed / "whole", "--size", "32x32", "--validation", "0")
+    words = ["pretrain", "shapes", "--out", packed / "none", "--set", f"corpus.shards={packed / shards}"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 1 and re.search(message, " ".join(result.output.split())), result.output
 
 
 def test_twenty_steps_of_pretraining(packed):
