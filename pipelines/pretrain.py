@@ -109,8 +109,8 @@ def _refuse_unpacked(shards: str | None) -> None:
     packed = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
     if absent := {"train", "validation"} - {shard["split"] for shard in packed}:
         raise RunProblem(
-            f"corpus.shards: {shards} has no {' and no '.join(sorted(absent))} pictures: pack two pictures or more into "
-            "another folder, with a --validation above 0"
+            f"corpus.shards: {shards} has no {' and no '.join(sorted(absent))} pictures: pack two pictures or more "
+            "into another folder, with a --validation above 0"
         )
 
 

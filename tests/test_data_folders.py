@@ -103,7 +103,7 @@ def test_captions_are_not_written_among_the_pictures(tmp_path, server):
 )
 def test_an_extra_that_is_not_there_is_named_before_anything_is_made(tmp_path, words, missing, extra):
     """In a process that cannot import it, as where it was never installed."""
-    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv[0] = 'lens-rl'; from pipelines.cli import main; main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; from pipelines.cli import main; main()"
     command = [sys.executable, "-c", code, "data", *words, "--out", str(tmp_path / "out")]
     found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OPENAI_API_KEY": "test-key"})
     assert found.returncode == 1 and f"pip install 'lens-rl[{extra}]'" in found.stderr, found.stderr

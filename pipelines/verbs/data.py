@@ -70,7 +70,7 @@ def data_caption(
 ) -> None:
     """Let a vision-language model caption pictures. Stopped, it goes on; nothing is paid for twice.
 
-    Example: lens-rl data caption photos --out captions --model model=gpt-4.1 --model budget_usd=5
+    Example: lens-rl data caption photos --out captions --model model=gpt-4.1-mini --model budget_usd=5
     """
     from rich.console import Console
 
