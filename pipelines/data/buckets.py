@@ -87,4 +87,4 @@ def _rounded(pixels: float) -> float:
 
 def _resized(image: np.ndarray, bucket: Size, box: tuple[float, float, float, float]) -> np.ndarray:
     picture = Image.fromarray(image)
-    return np.asarray(picture.resize(bucket[::-1], Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))
+    return np.asarray(picture.resize((bucket[1], bucket[0]), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0))

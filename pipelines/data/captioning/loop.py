@@ -105,7 +105,7 @@ class Captioning:
             sha, content = await self._in_thread(picture.bytes)
         self.tally.shas[picture.reference.key] = sha
         async with self._same[sha]:
-            missing = [kind for kind in self._kinds if not self._has(sha, kind)]
+            missing: list[Kind] = [kind for kind in self._kinds if not self._has(sha, kind)]
             if not missing:
                 return
             if not content:

@@ -43,7 +43,7 @@ def draw_background(random: Random, size: Size, photos: Sequence[Path] = ()) -> 
 
 
 def _plain(random: Random, size: Size, one: Colour, other: Colour) -> Image.Image:
-    return Image.new("RGB", size[::-1], one)
+    return Image.new("RGB", (size[1], size[0]), one)
 
 
 def _gradient(random: Random, size: Size, one: Colour, other: Colour) -> Image.Image:
@@ -51,7 +51,7 @@ def _gradient(random: Random, size: Size, one: Colour, other: Colour) -> Image.I
     angle = random.uniform(0, 2 * np.pi)
     y_HW, x_HW = np.mgrid[-1 : 1 : SMOOTH * 1j, -1 : 1 : SMOOTH * 1j].astype(np.float32)
     along_HW = (x_HW * np.cos(angle) + y_HW * np.sin(angle)) / (abs(np.cos(angle)) + abs(np.sin(angle)))
-    return _between(one, other, (along_HW + 1) / 2).resize(size[::-1], Image.Resampling.BICUBIC)
+    return _between(one, other, (along_HW + 1) / 2).resize((size[1], size[0]), Image.Resampling.BICUBIC)
 
 
 def _clouds(random: Random, size: Size, one: Colour, other: Colour) -> Image.Image:
@@ -62,7 +62,7 @@ def _clouds(random: Random, size: Size, one: Colour, other: Colour) -> Image.Ima
         coarse = Image.fromarray(noise.random((cells, cells), dtype=np.float32))
         shares_HW += weight * np.asarray(coarse.resize((SMOOTH, SMOOTH), Image.Resampling.BICUBIC))
     soft = _between(one, other, np.clip((shares_HW - 0.25) * 2, 0, 1))
-    return soft.resize(size[::-1], Image.Resampling.BICUBIC)
+    return soft.resize((size[1], size[0]), Image.Resampling.BICUBIC)
 
 
 def _stripes(random: Random, size: Size, one: Colour, other: Colour) -> Image.Image:
@@ -74,7 +74,7 @@ def _stripes(random: Random, size: Size, one: Colour, other: Colour) -> Image.Im
 
 def _discs(random: Random, size: Size, one: Colour, other: Colour) -> Image.Image:
     """Lights out of focus."""
-    picture = Image.new("RGB", size[::-1], one)
+    picture = Image.new("RGB", (size[1], size[0]), one)
     draw = ImageDraw.Draw(picture)
     for _ in range(random.randint(8, 30)):
         x, y, radius = random.random() * size[1], random.random() * size[0], random.uniform(0.02, 0.12) * min(size)

@@ -123,8 +123,8 @@ class _Sheet:
     def behind(self, box: tuple[float, float, float, float]) -> np.ndarray:
         """What a box on the panel will have behind it: the surface, or the part of the background that it covers."""
         if self.surface is not None:
-            part = self.panel.crop(tuple(round(side) for side in box))
-            return np.asarray(part.convert("RGB"))
+            left, top, right, bottom = (round(side) for side in box)
+            return np.asarray(self.panel.crop((left, top, right, bottom)).convert("RGB"))
         corners = self.plane.project([(box[0], box[1]), (box[2], box[1]), (box[2], box[3]), (box[0], box[3])])
         x, y = zip(*corners, strict=True)
         part = self.background.crop((int(min(x)), int(min(y)), int(max(x)) + 1, int(max(y)) + 1))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageFont, features
 
@@ -79,7 +80,7 @@ class Face:
 
 def can_shape() -> bool:
     """Whether this Pillow sets Arabic, Indic and other scripts whose letters depend on their neighbours."""
-    return features.check("raqm")
+    return bool(features.check("raqm"))
 
 
 def find_faces(folders: Sequence[Path] = ()) -> list[Face]:
@@ -156,6 +157,6 @@ def _stands_in(file: Path, index: int, code: int) -> bool:
 @cache
 def _glyph(file: Path, index: int, code: int) -> bytes:
     """What a letter alone looks like: shaping would put a mark on a dotted circle that the text does not hold."""
-    mask, _ = _opened(file, index, PROBE, ImageFont.Layout.BASIC).getmask2(chr(code), "L")
+    mask: Any = _opened(file, index, PROBE, ImageFont.Layout.BASIC).getmask(chr(code), "L")
     pixels = bytes(mask)
     return hashlib.blake2b(repr(mask.size).encode() + pixels, digest_size=12).digest() if any(pixels) else EMPTY

@@ -118,7 +118,7 @@ class Vocabulary:
     def _word(self, random: Random) -> str:
         if random.random() < NUMBER_SHARE:
             return random.choice(FORMATS).format(random.randint(1, 12))
-        return random.choice(_words(self.script))
+        return random.choice(_words(self.script.words))
 
     def _in_case(self, text: str, random: Random) -> str:
         """As it is, in capitals, or with a capital first letter: signs and screens have all of them."""
@@ -131,8 +131,8 @@ class Vocabulary:
 
 
 @cache
-def _words(script: Script) -> tuple[str, ...]:
-    return tuple(script.words.split())
+def _words(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
 
 
 def own_vocabularies(lines: Iterable[str], where: str) -> list[Vocabulary]:
