@@ -254,12 +254,12 @@ def server():
 def test_urls_that_hang_redirect_or_answer_something_else(server, tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "FETCH_SECONDS", 2.5)
     names = ["good", "hangs", "drips", "moved", "circle", "file", "html", "disguised", "absent", "busy", "short"]
-    urls = [f"{server}/{name}" for name in names] + ["http://127.0.0.1:9/refused", "nonsense://x/y.png"]
+    urls = [f"{server}/{name}" for name in names] + ["http://127.0.0.1:9/refused"]
     pq.write_table(pa.table({"url": urls}), tmp_path / "list.parquet")
     started = time.monotonic()
     _, rows = run(tmp_path / "list.parquet", tmp_path / "out")
     assert time.monotonic() - started < 60
-    reasons = dict(zip([*names, "refused", "nonsense"], rows.reason, strict=True))
+    reasons = dict(zip([*names, "refused"], rows.reason, strict=True))
     fine = {name for name, dropped in zip(reasons, rows.dropped_by, strict=True) if dropped != "corrupt"}
     assert fine == {"good", "moved", "busy"}, reasons
     assert "timed out" in reasons["hangs"]
@@ -272,6 +272,18 @@ def test_urls_that_hang_redirect_or_answer_something_else(server, tmp_path, monk
     assert "500" in reasons["short"] or "truncated" in reasons["short"]
     assert "refused" in reasons["refused"].lower()
     assert Faulty.asked["/hangs"] == 2 and Faulty.asked["/absent"] == 1
+
+
+def test_what_a_table_may_not_ask_for(tmp_path):
+    """A stranger's table is read through plain stores alone: no chain, no other file system of fsspec."""
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(tmp_path / "black.png")
+    refused = ["zip://a.png::file:///a.zip", "simplecache::https://x.org/a.png", "reference://a::https://x.org/a.json"]
+    refused += ["s3://bucket/a.png::https://x.org", "nonsense://x/y.png"]
+    followed = [f"file://{tmp_path}/black.png", "black.png", str(tmp_path / "black.png")]
+    pq.write_table(pa.table({"url": refused + followed}), tmp_path / "list.parquet")
+    _, rows = run(tmp_path / "list.parquet", tmp_path / "out")
+    assert rows.reason[: len(refused)].str.startswith("a URL that is not followed: ").all()
+    assert rows.height[len(refused) :].eq(SIZE[0]).all()
 
 
 def test_an_object_store(tmp_path):

@@ -159,7 +159,7 @@ def _sheet(one: Measured, funnel: Funnel, album: Album) -> Sheet:
         return [album.picture(number, _number(float(one.values(row.to_frame().T)[0]))) for _, number, row in examples]
 
     side = "under" if one.keeps_above else "over"
-    text = f"Dropped {side} {_number(limit)}{' ' + one.unit if one.unit else ''}; nearest to it first."
+    text = f"Dropped {side} {_number(limit)}{f' ({one.unit})' if one.unit else ''}; nearest to it first."
     return Sheet(one.title, text, pictures(funnel.fell[one.title]), pictures(funnel.nearly[one.title]))
 
 

@@ -24,6 +24,8 @@ COLUMNS = (
     *("url", "URL", "image_url", "path", "image_path", "file_name", "filename"),
 )
 """Names of a Parquet column that holds images, their URLs or their paths, in order of preference."""
+FOLLOWED = ("http", "https", "file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf")
+"""How a URL in a table may begin. fsspec knows more, also chains that unpack or cache: a stranger's table gets none."""
 WHOLE = -1
 """`length` of an image that is a file of its own."""
 
@@ -203,14 +205,21 @@ def _rows(file: Reference, column: str | None) -> Iterator[Reference]:
             row = 0
             for batch in parquet.iter_batches(columns=[column]):
                 for text in batch.column(0).to_pylist():
-                    key = f"{file.key}/{row:09d}"
-                    if text:
-                        yield Reference(key, text if is_url(text) else os.path.join(folder, text))
-                    else:
-                        yield Reference(key, file.where, problem="no path or URL in this row")
+                    where = text if is_url(text or "") else os.path.join(folder, text or "")
+                    yield Reference(f"{file.key}/{row:09d}", where, problem=_refused(text))
                     row += 1
     except (pa.ArrowException, OSError) as error:
         yield Reference(f"{file.key}/#broken", file.where, problem=f"the Parquet file cannot be read: {error}")
+
+
+def _refused(text: str | None) -> str:
+    """Why a path or URL of a table is not followed; empty if it is."""
+    if not text:
+        return "no path or URL in this row"
+    kind = text.partition("://")[0].lower()
+    if is_url(text) and (kind not in FOLLOWED or ("::" in text and not kind.startswith("http"))):
+        return f"a URL that is not followed: {kind}://"
+    return ""
 
 
 def _column(names: list[str], wanted: str | None, key: str) -> str:
