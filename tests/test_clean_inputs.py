@@ -117,7 +117,10 @@ def test_the_folder_itself(tmp_path):
     (folder / "leads-in.png").symlink_to(folder / "sub" / "real.png")
     (folder / "nowhere.png").symlink_to(folder / "absent.png")
     (folder / "folder-out").symlink_to(tmp_path / "outside")
+    (folder / "folder.png").symlink_to(tmp_path / "outside")
+    (folder / "leads-out.txt").symlink_to(tmp_path / "outside" / "notes.txt")
     (folder / "loop").symlink_to(folder)
+    (folder / "circle.png").symlink_to(folder / "circle.png")
     os.mkfifo(folder / "pipe.png")
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.txt").write_text("not an image")
@@ -128,12 +131,14 @@ def test_the_folder_itself(tmp_path):
     assert reasons == {
         "leads-out.png": "a link that leads out of the folder",
         "nowhere.png": "a link that leads nowhere",
+        "circle.png": "a link that leads nowhere",
         "folder-out": "a link that leads out of the folder",
+        "folder.png": "a link that leads out of the folder",
         "loop": "a link to a folder, whose files have rows of their own",
         "pipe.png": "not a regular file",
         "latin-\\xe9.png": "its name is not UTF-8: rename it",
     }
-    assert found["other_files"] == {".txt": 1}
+    assert found["other_files"] == {".txt": 2}
     assert rows.kept.sum() == 1  # The link that leads in is a copy.
 
 
@@ -170,12 +175,14 @@ def test_broken_parquet_files(tmp_path):
     pq.write_table(pa.table({"jpg": [good, None, b"", b"text"]}), folder / "cells.parquet")
     pq.write_table(pa.table({"path": ["", None, "absent.png", "cells.parquet"]}), folder / "paths.parquet")
     (folder / "text.parquet").write_text("no Parquet")
+    pq.write_table(pa.table({"author": ["somebody"]}), folder / "authors.parquet")
     _, rows = run(folder, tmp_path / "out")
     assert rows.kept.sum() == 1 and rows.loc["cells.parquet/000000000"].kept
     reasons = rows.reason.to_dict()
     assert reasons["cells.parquet/000000001"] == reasons["cells.parquet/000000002"] == "empty file"
     assert reasons["paths.parquet/000000000"] == reasons["paths.parquet/000000001"] == "no path or URL in this row"
     assert reasons["paths.parquet/000000002"] == "cannot be read: No such file or directory"
+    assert reasons["authors.parquet/#table"] == "which column holds the images? Give --column, one of: author"
     assert reasons["text.parquet/#broken"].startswith("the Parquet file cannot be read")
 
 
