@@ -27,6 +27,8 @@ COUNTS = {"clean": 130, "truncated": 15, "corrupt": 20, "area": 25, "sharpness":
 NEAR = 60
 """Near-duplicates in a half, each of a clean picture of its own."""
 LEAST_AREA = 384 * 384
+SIDE = 512
+"""Longest side at which images are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +151,20 @@ def blurred(image: Image.Image, number: int, random: np.random.Generator) -> Mad
 
 
 def poor(image: Image.Image, number: int, random: np.random.Generator) -> Made:
-    """Few grey levels, a small picture on an empty page, or a page of few colours."""
+    """Few grey levels, a small picture on an empty page, or a page of few colours; the light of each is in order."""
+    image = image.copy()
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)  # Squeezed later, few levels would be mixed to many.
+    suffix = "png"
     if number % 3 == 0:
-        return encoded(ImageOps.posterize(ImageOps.grayscale(image), 1 + number % 2).convert("RGB"), "png"), "png"
-    if number % 3 == 1:
+        image = ImageOps.posterize(ImageOps.grayscale(image), 1 + number % 2).convert("RGB")
+    elif number % 3 == 1:
         page = Image.new("RGB", image.size, tuple(int(value) for value in random.integers(0, 256, 3)))
         small_one = image.resize((image.width // 4, image.height // 4), Image.Resampling.LANCZOS)
         page.paste(small_one, (image.width // 3, image.height // 3))
-        return encoded(page), "jpg"
-    return encoded(image.quantize(int(random.integers(3, 9)), dither=Image.Dither.NONE).convert("RGB"), "png"), "png"
+        image, suffix = page, "jpg"
+    else:
+        image = image.quantize(int(random.integers(3, 9)), dither=Image.Dither.NONE).convert("RGB")
+    return encoded(ImageOps.autocontrast(image, cutoff=2), suffix), suffix
 
 
 def ill_lit(image: Image.Image, number: int, random: np.random.Generator) -> Made:

@@ -81,7 +81,7 @@ def print_funnel(found: dict[str, Any], out: Path, console: Console) -> None:
             table.add_row(step["step"], "not run", f"{step['left']:,}", step["how"], style="yellow")
     console.print(table)
     for reason, count in list(found["reasons"].items())[:8]:
-        console.print(f"  {count:,} x {reason}", highlight=False, markup=False)
+        console.print(f"  {count:,} x {reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"manifest: {out / 'manifest.parquet'}\nreport: {out / 'report.html'}", highlight=False, soft_wrap=True
     )

@@ -5,6 +5,7 @@ Only the images on the page are read again; one that is gone by now is named ins
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ TEMPLATE = "funnel.html.j2"
 SHARPER = 2
 """Pixels of a picture a CSS pixel, for dense screens."""
 QUALITY = 80
+KINDS = 8
+"""Suffixes of other files that a page names."""
 AXIS = {
     "area": [1e3, 1e5, 1e7],
     "sharpness": [1e-4, 1e-2, 1],
@@ -69,6 +72,7 @@ def write_page(funnel: Funnel, file: Path) -> None:
         counts=counts,
         source=funnel.tables.folder.name,
         widest=max(counts["images"], 1),
+        others=_others(counts["other_files"]),
         not_run=[step for step in counts["steps"] if step["state"] != "run"],
         histograms=[_histogram(one, funnel) for one in MEASURED if funnel.histograms[one.title].any()],
         sheets=[sheet for one in MEASURED if (sheet := _sheet(one, funnel, album)).fell or sheet.nearly],
@@ -125,6 +129,13 @@ def _small(content: bytes | Unreadable) -> Image.Image | None:
         return None
 
 
+def _others(files: dict[str, int]) -> dict[str, Any]:
+    """The most frequent kinds of files that are no images, and how many there are beside."""
+    most = Counter(files).most_common(KINDS)
+    rest = sum(files.values()) - sum(number for _, number in most)
+    return {"most": most, "kinds": len(files) - len(most), "files": rest}
+
+
 def _rows(examples: Iterable[tuple[float, int, Any]]) -> list[Any]:
     return [row for _, _, row in examples]
 
@@ -159,7 +170,7 @@ def _sheet(one: Measured, funnel: Funnel, album: Album) -> Sheet:
         return [album.picture(number, _number(float(one.values(row.to_frame().T)[0]))) for _, number, row in examples]
 
     side = "under" if one.keeps_above else "over"
-    text = f"Dropped {side} {_number(limit)}{' ' + one.unit if one.unit else ''}; nearest to it first."
+    text = f"Dropped {side} {_number(limit)}{f' ({one.unit})' if one.unit else ''}; nearest to it first."
     return Sheet(one.title, text, pictures(funnel.fell[one.title]), pictures(funnel.nearly[one.title]))
 
 

@@ -26,7 +26,7 @@ HASH_INPUT = 64
 ORIENTATION = 0x0112
 EIGHT_BITS = 255
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MOST_PIXELS` is where it ends here.
+warnings.filterwarnings("ignore", module=r"PIL\b")  # What matters is in the row; `MOST_PIXELS` is where bombs end.
 cv2.setNumThreads(1)  # Images are the unit of parallel work.
 
 

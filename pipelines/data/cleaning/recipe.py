@@ -18,9 +18,9 @@ class Thresholds(Strict):
     """Least score; the paper's, on the scale of Aesthetic Predictor v2.5, and of no other model."""
     watermark: float = Field(0.5, ge=0, le=1)
     """Greatest probability of the scorer's label."""
-    sharpness: float = Field(0.05, ge=0)
+    sharpness: float = Field(0.04, ge=0)
     """Least Laplacian variance over grey variance, longest side 512."""
-    entropy: float = Field(4.2, ge=0, le=8)
+    entropy: float = Field(3.7, ge=0, le=8)
     """Fewest bits of the grey histogram."""
     underexposed: float = Field(0.4, ge=0, le=1)
     """Least `brightest`, the 99th percentile of HSV-V."""

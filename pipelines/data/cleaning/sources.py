@@ -19,11 +19,15 @@ PICTURES = (
     *(".avif", ".bmp", ".gif", ".heic", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
+TABLES = TAR, PARQUET = ".tar", ".parquet"
 COLUMNS = (
     *("image", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes"),
     *("url", "URL", "image_url", "path", "image_path", "file_name", "filename"),
 )
 """Names of a Parquet column that holds images, their URLs or their paths, in order of preference."""
+FOLLOWED = ("http", "https", "file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf")
+"""How a URL in a table may begin. fsspec knows more, also chains that unpack or cache: a stranger's table gets none."""
+WHICH_COLUMN = "which column holds the images?"
 WHOLE = -1
 """`length` of an image that is a file of its own."""
 
@@ -35,7 +39,7 @@ class Reference:
     key: str
     """Name within the source, unique, in any script."""
     where: str
-    """Path or URL."""
+    """Path or URL; empty for a folder that is not entered."""
     column: str = ""
     offset: int = 0
     length: int = WHOLE
@@ -54,21 +58,26 @@ class Listing:
     def __iter__(self) -> Iterator[Reference]:
         """In order of names. Raises RecipeProblem for a source that is not there or holds no images."""
         self.others.clear()
-        none = True
+        none, unclear = True, ""
         for file in _files(self.source):
             suffix = PurePosixPath(file.key).suffix.lower()
-            if file.problem or suffix in PICTURES:
+            if suffix in PICTURES or (file.problem and (suffix in TABLES or not file.where)):
                 found: Iterator[Reference] = iter((file,))
-            elif suffix == ".tar":
+            elif suffix == TAR:
                 found = _members(file)
-            elif suffix == ".parquet":
+            elif suffix == PARQUET:
                 found = _rows(file, self.column)
             else:
                 self.others[suffix or "no suffix"] += 1
                 continue
             for reference in found:
-                none = False
+                if reference.problem.startswith(WHICH_COLUMN):
+                    unclear = unclear or f"{reference.key}: {reference.problem}"
+                else:
+                    none = False
                 yield reference
+        if none and unclear:
+            raise RecipeProblem(unclear)
         if none:
             raise RecipeProblem(
                 f"SOURCE {self.source}: there is no image, tar or Parquet file in it"
@@ -137,18 +146,16 @@ def _file(root: Path, path: Path, entry: os.DirEntry[str]) -> Reference:
     key = _printable(path.relative_to(root))
     if key != str(path.relative_to(root)):
         return Reference(key, "", problem="its name is not UTF-8: rename it")
-    problem = ""
-    if entry.is_symlink():
-        target = path.resolve()
-        if not target.is_relative_to(root):
-            problem = "a link that leads out of the folder"
-        elif target.is_dir():
-            problem = "a link to a folder, whose files have rows of their own"
-        elif not target.exists():
-            problem = "a link that leads nowhere"
-    elif not entry.is_file():
-        problem = "not a regular file"
-    return Reference(key, str(path), problem=problem)
+    if not entry.is_symlink():
+        return Reference(key, str(path), problem="" if entry.is_file() else "not a regular file")
+    target, problem = Path(os.path.realpath(path)), ""
+    if not target.is_relative_to(root):
+        problem = "a link that leads out of the folder"
+    elif target.is_dir():
+        problem = "a link to a folder, whose files have rows of their own"
+    elif not target.exists():
+        problem = "a link that leads nowhere"
+    return Reference(key, "" if target.is_dir() else str(path), problem=problem)
 
 
 def _printable(path: Path) -> str:
@@ -204,7 +211,12 @@ def _rows(file: Reference, column: str | None) -> Iterator[Reference]:
     try:
         with open_file(file.where) as stream:
             parquet = pq.ParquetFile(stream)
-            column = _column(parquet.schema_arrow.names, column, file.key)
+            names = parquet.schema_arrow.names
+            column = _column(names, column, file.key)
+            if column is None:  # A table beside the images, perhaps; alone it is an error.
+                problem = f"{WHICH_COLUMN} Give --column, one of: {', '.join(names)}"
+                yield Reference(f"{file.key}/#table", file.where, problem=problem)
+                return
             kind = parquet.schema_arrow.field(column).type
             folder = file.where.rpartition("/")[0]
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -214,25 +226,30 @@ def _rows(file: Reference, column: str | None) -> Iterator[Reference]:
             row = 0
             for batch in parquet.iter_batches(columns=[column]):
                 for text in batch.column(0).to_pylist():
-                    key = f"{file.key}/{row:09d}"
-                    if text:
-                        yield Reference(key, text if is_url(text) else os.path.join(folder, text))
-                    else:
-                        yield Reference(key, file.where, problem="no path or URL in this row")
+                    where = text if is_url(text or "") else os.path.join(folder, text or "")
+                    yield Reference(f"{file.key}/{row:09d}", where, problem=_refused(text))
                     row += 1
     except (pa.ArrowException, OSError) as error:
         yield Reference(f"{file.key}/#broken", file.where, problem=f"the Parquet file cannot be read: {error}")
 
 
-def _column(names: list[str], wanted: str | None, key: str) -> str:
-    if wanted is not None:
-        if wanted in names:
-            return wanted
-        raise RecipeProblem(f"--column {wanted}: {key} has no such column{nearest(wanted, names)}: {', '.join(names)}")
-    found = next((name for name in COLUMNS if name in names), None)
-    if found is None:
-        raise RecipeProblem(f"{key}: which column holds the images? Give --column, one of: {', '.join(names)}")
-    return found
+def _refused(text: str | None) -> str:
+    """Why a path or URL of a table is not followed; empty if it is."""
+    if not text:
+        return "no path or URL in this row"
+    kind = text.partition("://")[0].lower()
+    if is_url(text) and (kind not in FOLLOWED or ("::" in text and not kind.startswith("http"))):
+        return f"a URL that is not followed: {kind}://"
+    return ""
+
+
+def _column(names: list[str], wanted: str | None, key: str) -> str | None:
+    """The column that holds images; None where no name tells. Raises RecipeProblem if `wanted` is not there."""
+    if wanted is None:
+        return next((name for name in COLUMNS if name in names), None)
+    if wanted in names:
+        return wanted
+    raise RecipeProblem(f"--column {wanted}: {key} has no such column{nearest(wanted, names)}: {', '.join(names)}")
 
 
 def _counted(counts: Counter[str]) -> str:
