@@ -7,6 +7,7 @@ from fontTools.ttLib import TTFont
 
 from lens_core.recipes import RecipeProblem
 from pipelines.data.text.fonts import Face, covering, find_faces
+from pipelines.data.text.order import Order, prepare
 from pipelines.data.text.scripts import script_of, shipped
 from tests.typefaces import COVERED, FACES, FONTS
 
@@ -26,6 +27,19 @@ def test_a_font_of_last_resort_covers_nothing_though_its_table_names_everything(
     assert len(TTFont(face.file).getBestCmap()) > 100_000
     assert all(not covering([face], script) for script in shipped().values())
     assert len(face.lacks("한국어 가각 Straße")) >= 9
+
+
+def test_lines_of_ones_own_are_set_in_fonts_of_their_whole_script_where_there_are_some(tmp_path):
+    """matplotlib brings fonts with signs in the place of A to Z, which their tables call A to Z."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("Grand opening\n")
+    (symbols,) = find_faces_named("cmsy10")
+    assert not symbols.lacks("Grand opening")
+    chosen = prepare(Order(tmp_path, 1, fonts=(FONTS,), texts=lines)).faces["latin"]
+    assert chosen and symbols not in chosen and all(not face.lacks(shipped()["latin"].alphabet) for face in chosen)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "plain.ttf").write_bytes((FONTS / "cmr10.ttf").read_bytes())
+    assert len(prepare(Order(tmp_path, 1, fonts=(tmp_path / "own",), texts=lines)).faces["latin"]) == 1
 
 
 def find_faces_named(start):

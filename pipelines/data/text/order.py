@@ -150,20 +150,30 @@ def _vocabularies(order: Order) -> list[Vocabulary]:
 
 
 def _faces_for(vocabulary: Vocabulary, found: Sequence[Face]) -> tuple[Face, ...]:
-    """Fonts with all letters of a script; with lines of the user's own, with all of theirs, or else of some of them."""
+    """Fonts with all letters of a script, and with those of the user's own lines where there are any.
+
+    Fonts with the letters of the lines alone are taken where there are no others: some have signs in the place of A to
+    Z, and no table of theirs tells.
+    """
+    whole = covering(found, vocabulary.script)
     if not vocabulary.lines:
-        return tuple(covering(found, vocabulary.script))
-    lacking = {face: len(face.lacks("".join(vocabulary.lines))) for face in found}
-    if whole := tuple(face for face, lacks in lacking.items() if not lacks):
+        return tuple(whole)
+    if chosen := _writing(vocabulary.lines, whole) or _writing(vocabulary.lines, found):
+        return chosen
+    line = next(line for line in vocabulary.lines if all(face.lacks(line) for face in found))
+    best = min(found, key=lambda face: len(face.lacks(line)))
+    raise RecipeProblem(
+        f"--texts: no font has all letters of {line!r} ({best.name} lacks {best.lacks(line)!r}): install one that has, "
+        "or give its folder with --fonts"
+    )
+
+
+def _writing(lines: Sequence[str], faces: Sequence[Face]) -> tuple[Face, ...]:
+    """Fonts that can write all of the lines; without one, those that write some, if every line has its own."""
+    whole = tuple(face for face in faces if not face.lacks("".join(lines)))
+    if whole or any(all(face.lacks(line) for face in faces) for line in lines):
         return whole
-    best = min(found, key=lambda face: lacking[face])
-    lines = [line for line in vocabulary.lines if all(face.lacks(line) for face in found)]
-    if lines:
-        raise RecipeProblem(
-            f"--texts: no font has all letters of {lines[0]!r} ({best.name} lacks {best.lacks(lines[0])!r}): install "
-            "one that has, or give its folder with --fonts"
-        )
-    return tuple(face for face in found if any(not face.lacks(line) for line in vocabulary.lines))
+    return tuple(face for face in faces if any(not face.lacks(line) for line in lines))
 
 
 def _shares(order: Order, drawn: Sequence[Vocabulary]) -> list[float]:
