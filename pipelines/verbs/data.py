@@ -8,13 +8,13 @@ import typer
 
 from pipelines.verbs.options import NO_FILES, NO_OVERRIDES, Json, Overrides, problems_explained
 
-data_app = typer.Typer(no_args_is_help=True, help="Training data: clean a pile of images, caption them, pack shards.")
+data_app = typer.Typer(no_args_is_help=True, help="Training data: clean images, caption them, draw text, pack shards.")
 Sizes = Annotated[list[str], typer.Option("--size", metavar="HxW", help="Height x width, also several times.")]
 
 
 @data_app.callback()
 def data() -> None:
-    """Training data: clean a pile of images, caption them, pack shards."""
+    """Training data: clean images, caption them, draw text, pack shards."""
 
 
 @data_app.command("clean")
