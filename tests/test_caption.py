@@ -232,7 +232,10 @@ def test_an_endpoint_that_is_down_stops_the_command_and_costs_nothing(tmp_path):
         assert len(server.requests) <= 4
     with (
         serving(lambda *_: completion("I'm sorry, I can't help with that.")) as server,
-        pytest.raises(JudgeProblem, match=r"3 of 3 captions asked for could not be had \(3 refusal\)"),
+        pytest.raises(
+            JudgeProblem,
+            match=r"3 of 3 captions asked for could not be had \(3 refusal; the last: it refuses: .*\), more",
+        ),
     ):
         run(source, tmp_path / "out", server.url)
     assert set(left_out(tmp_path / "out")) == {"000.png", "001.png", "002.png"}

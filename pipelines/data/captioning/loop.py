@@ -36,6 +36,8 @@ class Tally:
     """Captions asked for in this process; those that were stored before are not."""
     failed: Counter[str] = field(default_factory=Counter)
     """Captions that could not be had, by status."""
+    last_reason: str = ""
+    """Why the last of those could not."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by key."""
     shas: dict[str, str] = field(default_factory=dict)
@@ -132,6 +134,7 @@ class Captioning:
         self.tally.asked += 1
         if said.status != "ok":
             self.tally.failed[said.status] += 1
+            self.tally.last_reason = said.reason
             self._refuse_many_errors()
 
     async def _request(self, sha: str, picture: Encoded, kind: Kind, refused: str) -> Said:
@@ -168,6 +171,7 @@ class Captioning:
 def too_many(tally: Tally, share: float) -> JudgeProblem:
     kinds = ", ".join(f"{count} {status}" for status, count in tally.failed.most_common())
     return JudgeProblem(
-        f"{tally.failed.total()} of {tally.asked} captions asked for could not be had ({kinds}), more than --model "
-        f"max_error_share={share}. See to the model, then start the same command again: what was written is kept"
+        f"{tally.failed.total()} of {tally.asked} captions asked for could not be had ({kinds}; the last: "
+        f"{tally.last_reason}), more than --model max_error_share={share}. See to the model, then start the same "
+        "command again: what was written is kept"
     )
