@@ -19,7 +19,7 @@ from base_model.pretraining.loader import read_samples
 from lens_core.recipes import RecipeProblem
 from lens_core.runs import RunProblem
 from pipelines.cli import app
-from pipelines.data.buckets import Buckets, fit_picture, fit_text
+from pipelines.data.buckets import Buckets, fit_picture, fit_text, sizes_named
 from pipelines.data.captioned import ROWS, Captioned, decode_whole, read_captioned, sha256
 from pipelines.data.pack import MANIFEST, PACKING, Unpackable
 from pipelines.data.pack_captioned import pack_captioned
@@ -189,6 +189,21 @@ def test_rows_that_are_none_are_named_with_their_line(tmp_path, line, message):
         file.write(line + "\n")
     with pytest.raises(RecipeProblem, match=rf"captions\.jsonl:3.*{message}"):
         pack(tmp_path / "out", source)
+
+
+def test_a_folder_is_not_taken_for_rows_that_cannot_be_packed(tmp_path):
+    (tmp_path / ROWS).write_text("{}\n")
+    with pytest.raises(RecipeProblem):
+        pack(tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+    assert pack(tmp_path / "out", write_set(tmp_path / "a", 3))["samples"] == 3
+
+
+@pytest.mark.parametrize("words", [["0x32"], ["64x64", "64x8000"], ["15x15"], ["64"]])
+def test_sizes_that_no_picture_has(words):
+    with pytest.raises(ValueError, match=rf"--size {words[-1]}"):
+        sizes_named(words)
+    assert sizes_named(["16x32", "64x48", "16x32"]) == ((16, 32), (64, 48))
 
 
 def test_sources_without_rows(tmp_path):

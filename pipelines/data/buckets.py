@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from base_model.buckets import TRAINING_BUCKETS, nearest_bucket
+from base_model.buckets import TRAINING_BUCKETS, nearest_bucket, parse_size
+from lens_core.recipes import RecipeProblem
 from lens_core.records import Size
 from pipelines.data.pack import Unpackable
 
@@ -19,6 +20,8 @@ MOST_SQUEEZE = 1.06
 """How much wider or narrower a picture of text may become, since nothing of it may be cut off."""
 LEAST_LETTERS = 9.0
 """Pixels an em, below which text can no longer be read in any font."""
+LEAST_SIDE, MOST_SIDE = 16, 4096
+"""Pixels of a picture that is made or packed."""
 SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 """Formats that go into a shard as they are."""
 
@@ -39,6 +42,15 @@ class Buckets:
         nearest = [nearest_bucket(size[0] / size[1], tier) for tier in self.tiers]
         fitting = [bucket for bucket in nearest if bucket[0] <= size[0] and bucket[1] <= size[1]]
         return fitting[-1] if fitting else nearest[0]
+
+
+def sizes_named(words: Sequence[str]) -> tuple[Size, ...]:
+    """Sizes as `--size` gives them, each once. Raises RecipeProblem for what is none, or too small or large."""
+    sizes = tuple(dict.fromkeys(map(parse_size, words)))
+    for height, width in sizes:
+        if not LEAST_SIDE <= min(height, width) <= max(height, width) <= MOST_SIDE:
+            raise RecipeProblem(f"--size {height}x{width}: sides are of {LEAST_SIDE} to {MOST_SIDE:,} pixels")
+    return sizes
 
 
 def fit_picture(image: np.ndarray, bucket: Size) -> np.ndarray:

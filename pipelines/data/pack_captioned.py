@@ -73,9 +73,9 @@ def pack_captioned(
     need("packing", "pretrain", "megatron.energon")
     need("packing", "data", "cv2")
     buckets = Buckets.of(sizes)
+    splits = _splits(sources, buckets, validation)  # what is wrong with a row is told before the folder is taken
     with RunFolder(out) as folder:
         folder.keep_config(_settings(sources, buckets, validation, per_shard))
-        splits = _splits(sources, buckets, validation)
         with ProgressDisplay("samples", sum(map(len, splits.values()))) as bar:
             return pack(out, splits, per_shard=per_shard, report=lambda done: bar.update(done, ""))
 

@@ -116,7 +116,7 @@ def data_render_text(
     """
     from rich.console import Console
 
-    from base_model.buckets import parse_size
+    from pipelines.data.buckets import sizes_named
     from pipelines.data.needs import need
 
     need("drawing text", "data", "cv2")
@@ -132,7 +132,7 @@ def data_render_text(
         texts=texts,
         check=check,
         workers=workers,
-        sizes=tuple(map(parse_size, size)) or job.SIZES,
+        sizes=sizes_named(size) or job.SIZES,
     )
     summary = job.render_text(order)
     if as_json:
@@ -158,12 +158,13 @@ def data_pack(
     """
     from rich.console import Console
 
-    from base_model.buckets import parse_size
     from pipelines.data import pack_captioned as job
+    from pipelines.data.buckets import sizes_named
     from pipelines.data.pack import SAMPLES_PER_SHARD
 
-    sizes = tuple(map(parse_size, size))
-    manifest = job.pack_captioned(sources, out, sizes=sizes, validation=validation, per_shard=SAMPLES_PER_SHARD)
+    manifest = job.pack_captioned(
+        sources, out, sizes=sizes_named(size), validation=validation, per_shard=SAMPLES_PER_SHARD
+    )
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
     else:
