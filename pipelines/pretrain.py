@@ -8,6 +8,7 @@ OUT/
 """
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -63,7 +64,12 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
             print(f"model: {finished.parent} (finished before)")
             return json.loads(finished.read_text(encoding="utf-8"))
         corpus = pack_shapes(
-            out / "shards", train=recipe.corpus.train, validation=recipe.corpus.validation, seed=recipe.seed
+            out / "shards",
+            train=recipe.corpus.train,
+            validation=recipe.corpus.validation,
+            seed=recipe.seed,
+            sizes=recipe.corpus.sizes,
+            flawed_share=recipe.corpus.flawed_share,
         )
         skipped: list[str] = []
         samples = list(read_samples(out / "shards", "train", skipped=skipped))
@@ -75,7 +81,7 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
         figures |= {"corpus": corpus["corpus_sha256"], "skipped": len(skipped), "machine": _machine()}
         figures |= json.loads((out / "vae" / VAE_TIME).read_text(encoding="utf-8"))
         figures["reconstructions"] = measure_reconstructions(codec, [sample.image for sample in held_out])
-        figures["samples"] = measure_samples(generator, prompts=16 if quick else 256)
+        figures["samples"] = measure_samples(generator, recipe.corpus.sizes, prompts=16 if quick else 256)
         _finish(recipe, generator, figures, out / "model")
     print(f"model: {out / 'model'}")
     return figures
@@ -98,7 +104,8 @@ def _tell(skipped: list[str]) -> None:
 
 
 def _words(text: str) -> list[str]:
-    return text.lower().replace(",", " ").split()
+    """The words of a caption, without the punctuation that the tokenizer sets apart."""
+    return re.findall(r"\w+", text.lower())
 
 
 def _vae(recipe: PretrainRecipe, path: Path, samples: list[CaptionedImage]) -> AutoencoderKLFlux2:
