@@ -28,7 +28,7 @@ TRAINING_BUCKETS: dict[int, tuple[Size, ...]] = {
 }
 """Base side -> its nine training sizes; 27 in all, every side a multiple of 32."""
 
-SMALL_SQUARES = {4: 20, 8: 32}
+SMALL_SQUARES = {4: 24, 8: 32}
 """Size multiple -> usual side of the small models that have it."""
 
 

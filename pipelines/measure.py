@@ -1,6 +1,6 @@
 """What a base model of the embedded world can do, measured with the judge's own eyes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from lens_core.seeds import seed_of
 from lens_rl.rollout import FeatureBank, plan, roll_out
 from lens_rl.shapes.judge import holds, look
 from lens_rl.shapes.scene import Scene
-from pipelines.data.shapes import SIZES
 from rubrics.rubric import Rubric
 from taxonomy.sampler import sample
 from taxonomy.tree import load_tree
@@ -35,12 +34,12 @@ def measure_psnr(codec: LatentCodec, images: list[np.ndarray]) -> float:
     return _psnr([_squared_error(before, after) for before, after in _reconstructed(codec, images)])
 
 
-def measure_samples(generator: Generator, *, prompts: int, seed: int = 0) -> dict[str, Any]:
+def measure_samples(generator: Generator, sizes: Sequence[Size], *, prompts: int, seed: int = 0) -> dict[str, Any]:
     """Share of criteria that hold on pictures of validation prompts, by number of sampling steps."""
     rubric, tree = Rubric.load("shapes"), load_tree("shapes")
     drawn = sample(tree, prompts, seed, "validation")
     asked = [Prompt(d.id, d.text, criteria=rubric.criteria(d.text, d.facts)) for d in drawn]
-    orders = plan(asked, images_per_prompt=1, sizes=SIZES, size_mode="per_group", seed=seed_of(seed, "measure"))
+    orders = plan(asked, images_per_prompt=1, sizes=sizes, size_mode="per_group", seed=seed_of(seed, "measure"))
     found: dict[str, Any] = {}
     for steps in STEPS:
         kept: dict[str, list[bool]] = {}
@@ -75,5 +74,6 @@ def _psnr(errors: list[np.ndarray]) -> float:
     return float(10 * np.log10(255**2 / float(np.mean(np.concatenate(errors)))))
 
 
-def _contents(scene: Scene) -> tuple[str, list[tuple[str, str]]]:
-    return scene.background, sorted((thing.shape, thing.colour) for thing in scene.things)
+def _contents(scene: Scene) -> tuple[str, str | None, list[tuple[str, str]]]:
+    word = scene.word.text if scene.word else None
+    return scene.background, word, sorted((thing.shape, thing.colour) for thing in scene.things)

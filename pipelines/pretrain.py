@@ -8,6 +8,7 @@ OUT/
 """
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -80,7 +81,7 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
         images = [sample.image for sample in held_out]
         if recipe.corpus.shards is None:
             figures["reconstructions"] = measure_reconstructions(codec, images)
-            figures["samples"] = measure_samples(generator, prompts=16 if quick else 256)
+            figures["samples"] = measure_samples(generator, recipe.corpus.sizes, prompts=16 if quick else 256)
         else:  # nobody knows what its pictures should show
             figures["reconstructions"] = {"n": len(images), "psnr": measure_psnr(codec, images)}
         _finish(recipe, generator, figures, out / "model")
@@ -90,12 +91,18 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
 
 def _corpus(recipe: PretrainRecipe, out: Path) -> tuple[Path, dict[str, Any]]:
     """The folder of the shards, and their manifest."""
-    if recipe.corpus.shards is None:
+    corpus = recipe.corpus
+    if corpus.shards is None:
         shards = out / "shards"
         return shards, pack_shapes(
-            shards, train=recipe.corpus.train, validation=recipe.corpus.validation, seed=recipe.seed
+            shards,
+            train=corpus.train,
+            validation=corpus.validation,
+            seed=recipe.seed,
+            sizes=corpus.sizes,
+            flawed_share=corpus.flawed_share,
         )
-    shards = Path(recipe.corpus.shards)
+    shards = Path(corpus.shards)
     return shards, json.loads((shards / MANIFEST).read_text(encoding="utf-8"))
 
 
@@ -131,7 +138,8 @@ def _tell(skipped: list[str]) -> None:
 
 
 def _words(text: str) -> list[str]:
-    return text.lower().replace(",", " ").split()
+    """The words of a caption, without the punctuation that the tokenizer sets apart."""
+    return re.findall(r"\w+", text.lower())
 
 
 def _vae(recipe: PretrainRecipe, path: Path, samples: list[CaptionedImage]) -> AutoencoderKLFlux2:

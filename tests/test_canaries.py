@@ -14,7 +14,7 @@ from taxonomy.sampler import sample
 from taxonomy.tree import load_tree
 
 
-def world(count=12, size=(20, 20)):
+def world(count=12, size=(24, 24)):
     """Faithful pictures of drawn prompts."""
     random, rubric = np.random.default_rng(0), Rubric.load("shapes")
     shown = []
@@ -25,10 +25,10 @@ def world(count=12, size=(20, 20)):
 
 
 def test_each_chosen_prompt_gets_every_kind_in_its_size():
-    shown = world(size=(16, 24))
+    shown = world(size=(20, 28))
     canaries = make_canaries(shown, seed=1)
     assert [canary.kind for canary in canaries] == ["blank", "noise", "sign", "swapped"] * 4
-    assert all(canary.image.shape == (16, 24, 3) and canary.image.dtype == np.uint8 for canary in canaries)
+    assert all(canary.image.shape == (20, 28, 3) and canary.image.dtype == np.uint8 for canary in canaries)
     own = {prompt.text: image for prompt, image in shown}
     for canary in canaries:
         assert not np.array_equal(canary.image, own[canary.prompt.text])

@@ -6,9 +6,15 @@ import tarfile
 import pytest
 
 from base_model.pretraining.loader import ShardProblem, read_samples
+from lens_rl.shapes.judge import look
+from pipelines.data import shapes
 from pipelines.data.pack import MANIFEST, pack
-from pipelines.data.shapes import SIZES, samples
 from taxonomy.sampler import split_of
+from tests.tiny import SIZES
+
+
+def samples(n, seed, split, flawed_share=0.35):
+    return shapes.samples(n, seed, split, sizes=SIZES, flawed_share=flawed_share)
 
 
 def digests(folder):
@@ -75,7 +81,7 @@ def test_the_corpus_holds_no_scene_of_a_held_out_prompt():
     }
     for split in ("train", "validation"):
         for sample in samples(60, 3, split):
-            name = by_facts.get(frozenset(sample.facts))
+            name = by_facts.get(frozenset(sample.facts) - {"flaw"})
             if name is not None:
                 assert split_of(tree.templates[name].scene(sample.facts)) == split
 
@@ -83,3 +89,19 @@ def test_the_corpus_holds_no_scene_of_a_held_out_prompt():
 def test_a_folder_without_shards(tmp_path):
     with pytest.raises(ShardProblem, match="holds no indexed shards"):
         list(read_samples(tmp_path, "train"))
+
+
+def test_the_stated_share_of_the_corpus_is_flawed_and_the_captions_keep_silent():
+    clean, web = (list(samples(600, 0, "train", flawed_share=share)) for share in (0.0, 0.35))
+    assert {sample.facts["flaw"] for sample in clean} == {None}
+    flawed = [sample.facts["flaw"] for sample in web if sample.facts["flaw"]]
+    assert set(flawed) == set(shapes.FLAWS) and abs(len(flawed) / 600 - 0.35) < 0.06
+    assert [sample.captions for sample in web] == [sample.captions for sample in clean]
+
+
+def test_a_miscounted_picture_shows_one_object_more_or_fewer():
+    found = [s for s in samples(600, 0, "train", flawed_share=1.0) if s.facts["flaw"] == "miscounted"]
+    for sample in found:
+        said = sum(n for name, n in sample.facts.items() if name.startswith("count"))
+        assert abs(len(look(sample.image).scene.things) - said) == 1
+    assert len(found) > 80

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base_model.latents import patchify
+from base_model.latents import LatentCodec, patchify
 from base_model.lens import LensGenerator
 from base_model.pretraining import losses
 from base_model.pretraining.loader import CaptionedImage, LatentSet
@@ -15,9 +15,12 @@ from base_model.pretraining.train import Trainer, make_optimizers
 from base_model.pretraining.vae import build_vae, fit_statistics, to_pixels, train_vae
 from lens_core.recipes import find_recipe, load_recipe
 from lens_core.runs import RunFolder, RunProblem
+from lens_rl.shapes.letters import WORDS
 from pipelines.data.shapes import samples
-from pipelines.pretrain import pretrain
-from tests.tiny import tiny_generator
+from pipelines.pretrain import build_generator, pretrain
+from taxonomy.sampler import sample
+from taxonomy.tree import load_tree
+from tests.tiny import SIZES, tiny_generator
 
 SMALL = ("transformer.steps=12", "transformer.batch_size=16", "transformer.warmup=2", "save_every=5")
 
@@ -29,7 +32,7 @@ def recipe(*overrides):
 def corpus(generator, n=48):
     decoded = [
         CaptionedImage(__key__=str(i), __restore_key__=(), __subflavors__={}, image=s.image, captions=s.captions)
-        for i, s in enumerate(samples(n, 0, "train"))
+        for i, s in enumerate(samples(n, 0, "train", sizes=SIZES))
     ]
     return LatentSet(iter(decoded), generator.latents)
 
@@ -120,8 +123,8 @@ VAE = Vae(widths=(8, 8), latent_channels=2, steps=30, batch_size=8, norm_groups=
 
 def pictures(n=24):
     found = {}
-    for sample in samples(n, 0, "train"):
-        found.setdefault(sample.image.shape[:2], []).append(sample.image)
+    for scene in samples(n, 0, "train", sizes=SIZES):
+        found.setdefault(scene.image.shape[:2], []).append(scene.image)
     return {size: np.stack(images) for size, images in found.items()}
 
 
@@ -147,7 +150,7 @@ def test_statistics_do_not_depend_on_how_they_are_batched():
 
 
 def test_pixels_are_centred():
-    scene = next(samples(1, 0, "train")).image
+    scene = next(samples(1, 0, "train", sizes=SIZES)).image
     pixels = to_pixels(scene[None])
     assert pixels.shape == (1, 3, *scene.shape[:2])
     assert pixels.min() >= -1 and pixels.max() <= 1
@@ -164,6 +167,21 @@ def test_every_stage_is_made_once_and_the_model_can_be_loaded(tmp_path, capsys):
     assert pretrain("shapes", few, tmp_path, quick=True) == figures
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "model").rglob("*")}
     assert "finished before" in capsys.readouterr().out
+
+
+def test_the_text_encoder_knows_every_word_of_the_captions_and_of_held_out_prompts():
+    pictures = [
+        CaptionedImage(__key__="", __restore_key__=(), image=s.image, captions=s.captions)
+        for s in samples(800, 0, "train", sizes=SIZES)
+    ]
+    encoder = build_generator(recipe(), LatentCodec(build_vae(recipe().vae, seed=0)), pictures).text_encoder
+    said = [text for one in pictures for texts in one.captions.values() for text in texts]
+    asked = [one.text for one in sample(load_tree("shapes"), 300, 0, "test")]
+    words = {f'"{word}"' for word in WORDS}
+    assert all(any(word in text for text in asked) for word in words)  # words in quotation marks are among them
+    unknown = encoder.tokenizer.unk_token_id
+    assert not [text for text in [*said, *asked] if unknown in encoder.tokenizer(text)["input_ids"]]
+    assert unknown in encoder.tokenizer("a mauve circle")["input_ids"]
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path):

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lens_rl.shapes.letters import written
 from lens_rl.shapes.render import CENTROID_DROP, FLAWS, area, coverage, flawed, paint, pixel_centres, render
-from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing
+from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, INK, SHAPES, Scene, Thing, Word
 
 shapes, colours = st.sampled_from(SHAPES), st.sampled_from(list(COLOURS))
-centres, radii = st.floats(8, 12), st.floats(2.7, 3.8)
+centres, radii = st.floats(8, 12), st.floats(3.1, 6.2)
 
 
 @given(shapes, centres, centres, radii)
@@ -54,6 +55,16 @@ def test_shapes_are_told_apart_by_eye_and_by_number():
 
     assert np.abs(drawn["circle"] - drawn["square"]).sum() > 3
     assert np.abs(drawn["circle"] - drawn["triangle"]).sum() > 6
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_a_word_is_drawn_pixel_by_pixel(background):
+    picture = render(Scene((), background, (24, 24), Word("UP", 4, 6)))
+
+    ink = (picture == INK[background]).all(axis=-1)
+    assert (ink[4:14, 6:20] == written("UP").astype(bool)).all()
+    assert ink.sum() == written("UP").sum()
+    assert np.abs(np.subtract(INK[background], BACKGROUNDS[background])).min() > 100
 
 
 @pytest.mark.parametrize("flaw", FLAWS)

@@ -231,7 +231,7 @@ def a_run(home):
     for split, some in (("train", prompts), ("validation", []), ("test", [])):
         write_prompts(home / f"{split}.jsonl", some or [Prompt(split, f"a red circle, {split}", facts=CIRCLE)])
     rubric = Rubric.load("my/rubric.yaml")
-    judge = f"shapes-1+{rubric.template_hash[:12]}"
+    judge = f"shapes-2+{rubric.template_hash[:12]}"
     store = VerdictStore(folder / "verdicts-rank0.sqlite")
     for prompt in prompts:
         for picture, fails in (("good", set()), ("bad", {"background", "structure"})):

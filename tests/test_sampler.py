@@ -45,7 +45,7 @@ def test_draws_say_what_their_facts_are(category):
         assert draw.text in templates.texts(draw.facts)
         assert draw.scene == templates.scene(draw.facts)
         assert draw.dimensions == category.dimensions
-        assert 1 <= sum(value for name, value in draw.facts.items() if name.startswith("count")) <= 3
+        assert 1 <= sum(value for name, value in draw.facts.items() if name.startswith("count")) <= 4
 
 
 def test_splits_share_no_scene_and_have_their_shares():

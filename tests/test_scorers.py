@@ -177,6 +177,15 @@ def test_a_scorer_that_fails_on_one_image(how, reason, pictures, tmp_path):
     assert found["reasons"] == {reason: len(hit)}
 
 
+def test_another_text_of_a_class_scores_anew(pictures, tmp_path):
+    (tmp_path / "own.py").write_text(OWN.replace("{worst}", "0"))
+    own = [f"aesthetics.model=python: {tmp_path / 'own.py'}:Own", "aesthetics.label=none", "thresholds.aesthetics=-1"]
+    _, before = run(pictures, tmp_path / "out", *own)
+    (tmp_path / "own.py").write_text(OWN.replace("{worst}", "0").replace("return scores", "return scores + 1"))
+    _, after = run(pictures, tmp_path / "out", *own)
+    assert after.aesthetics.to_numpy() == pytest.approx(before.aesthetics.to_numpy() + 1)
+
+
 def test_a_scorer_that_fails_on_all_stops_and_is_not_stored(pictures, tmp_path):
     """Else every image would be dropped for the scorer's fault, for good."""
     (tmp_path / "own.py").write_text(OWN.replace("{worst}", "0"))

@@ -13,14 +13,17 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lens_rl.shapes.judge import Seen, can_read, holds, look
+from lens_rl.shapes.letters import WORDS
 from lens_rl.shapes.render import FLAWS, flawed, paint, render, to_uint8
-from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Scene, Thing, place
+from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, LARGE, RELATIONS, SHAPES, Scene, Thing, Word, place, unit
 from rubrics.rubric import Rubric
 from taxonomy.sampler import sample
 from taxonomy.tree import load_tree
 
-SIZES = [(20, 20), (16, 24), (24, 16)]
-KINDS = {"colour", "shape", "count", "total", "relation", "background", "structure"}
+SIZES = [(24, 24), (20, 28), (28, 20)]
+KINDS = {"colour", "shape", "count", "size", "total", "relation", "text", "background", "structure"}
+
+VALUES = {"background": BACKGROUNDS, "relation": RELATIONS, "text": WORDS, "size": ("small", "large")}
 
 
 @cache
@@ -51,6 +54,10 @@ def is_true(check, scene: Scene) -> bool:
         return scene.background == check["is"]
     if check["kind"] == "structure":
         return True
+    if check["kind"] == "text":
+        return scene.word is not None and scene.word.text == check["is"]
+    if check["kind"] == "size":
+        return {thing.radius > LARGE * unit(scene.size) for thing in of(check["of"])} == {check["is"] == "large"}
     sign, axis = {"left of": (1, "x"), "right of": (-1, "x"), "above": (1, "y"), "below": (-1, "y")}[check["is"]]
     pairs = [(one, other) for one in of(check["of"]) for other in of(check["to"])]
     return bool(pairs) and all(sign * getattr(one, axis) < sign * getattr(other, axis) for one, other in pairs)
@@ -64,10 +71,9 @@ def lies(check, scene: Scene) -> Iterator[dict]:
             for old in set(check.get(field, "").split()) & set(words):
                 changed += [{**check, field: check[field].replace(old, new)} for new in words if new != old]
     if "n" in check:
-        changed += [{**check, "n": n} for n in range(5)]
+        changed += [{**check, "n": n} for n in range(6)]
     if "is" in check:
-        values = BACKGROUNDS if check["kind"] == "background" else RELATIONS
-        changed += [{**check, "is": value} for value in values]
+        changed += [{**check, "is": value} for value in VALUES[check["kind"]]]
     return (lie for lie in changed if not is_true(lie, scene))
 
 
@@ -117,6 +123,7 @@ def test_what_is_seen_is_what_was_drawn(size):
         seen = look(render(scene)).scene
         assert seen.background == scene.background
         assert len(seen.things) == len(scene.things)
+        assert seen.word == scene.word
         for drawn in scene.things:
             found = min(seen.things, key=lambda thing: np.hypot(thing.y - drawn.y, thing.x - drawn.x))
             assert (drawn.shape, drawn.colour) == (found.shape, found.colour)
@@ -145,6 +152,17 @@ def test_the_picture_is_not_changed_by_looking():
     look(picture)
 
     assert (picture == before).all()
+
+
+def test_a_misspelt_word_is_not_read():
+    def drawn(word):
+        return render(Scene((Thing("circle", "red", 24.0, 24.0, 4.0),), "white", (32, 32), Word(word, 4, 4)))
+
+    picture = drawn("GO")
+    assert holds({"kind": "text", "is": "GO"}, look(picture)) and look(picture).whole
+    picture[4:14, 12:18] = drawn("HI")[4:14, 4:10]
+    assert not look(picture).whole
+    assert not any(holds({"kind": "text", "is": word}, look(picture)) for word in WORDS)
 
 
 def test_a_relation_needs_every_pair():
@@ -177,6 +195,8 @@ def test_a_relation_needs_every_pair():
         ({"kind": "present", "of": "circle", "n": 1}, "has n"),
         ({"kind": "relation", "of": "circle", "is": "near", "to": "square"}, "says 'near'"),
         ({"kind": "background", "is": "red"}, "says 'red'"),
+        ({"kind": "text", "is": "STOP"}, "says 'STOP'"),
+        ({"kind": "size", "of": "red circle", "is": "huge"}, "says 'huge'"),
     ],
 )
 def test_checks_it_cannot_read_get_a_reason(check, reason):

@@ -170,7 +170,7 @@ def test_what_is_not_confirmed_does_not_make_a_step_the_best():
 def test_a_watch_that_cannot_see_is_refused_before_any_work(tmp_path, start, judges):
     itself = recipe(start, "held_out_judge.backend=shapes")
     assert any("a judge always agrees with itself" in problem for problem in check_run(itself)[1])
-    with pytest.raises(RecipeProblem, match="held_out_judge: it is shapes-1, as the judge itself"):
+    with pytest.raises(RecipeProblem, match="held_out_judge: it is shapes-2, as the judge itself"):
         run_job(itself, tmp_path / "itself")
     unknown = recipe(start, "held_out_judge.backend=shape")
     with pytest.raises(RecipeProblem, match=r"held_out_judge.*unknown backend 'shape' \(did you mean 'shapes'"):

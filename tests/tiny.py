@@ -8,33 +8,12 @@ from base_model.lens import LensGenerator
 from base_model.text_features import tiny_text_encoder
 from base_model.transformer import LensTransformer
 
-WORDS = [
-    "one",
-    "two",
-    "three",
-    "red",
-    "green",
-    "blue",
-    "yellow",
-    "circle",
-    "circles",
-    "square",
-    "squares",
-    "triangle",
-    "triangles",
-    "on",
-    "a",
-    "white",
-    "grey",
-    "black",
-    "background",
-    "left",
-    "right",
-    "of",
-    "above",
-    "below",
-    "and",
-]
+SIZES = ((24, 24), (20, 28), (28, 20))
+"""(height, width) of the embedded world's pictures."""
+WORDS = (  # noqa: SIM905
+    "one two three four red green blue yellow purple circle circles square squares triangle triangles cross crosses "
+    "on a and the word small large white grey black beige background left right of above below"
+).split()
 
 
 def tiny_generator(seed: int = 0) -> LensGenerator:

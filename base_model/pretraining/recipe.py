@@ -21,6 +21,10 @@ class Corpus(Strict):
     """Folder that `lens-rl data pack` wrote."""
     train: Count
     validation: Count
+    sizes: tuple[tuple[Count, Count], ...]
+    """(height, width) of the pictures, dealt out in turn."""
+    flawed_share: Share = 0.0
+    """Share of drawn training pictures that are blurred, noisy, cut, merged or miscounted, with silent captions."""
     dense_share: Share = 1.0
     """Share of texts that are dense captions; the others are brief."""
     no_text_share: Share = 0.1

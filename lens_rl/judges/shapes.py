@@ -11,7 +11,7 @@ from lens_rl.shapes import judge as eyes
 
 
 class ShapesBackend(Backend):
-    identity = "shapes-1"
+    identity = "shapes-2"
     """Raise the number whenever `lens_rl/shapes/judge.py` answers differently: old verdicts are then not reused."""
 
     def cannot_read(self, criterion: Criterion) -> str | None:

@@ -8,10 +8,12 @@ from lens_rl.shapes.scene import kinds
 from taxonomy.sampler import Draw
 from taxonomy.tree import Tree
 
-NUMBERS = {1: "one", 2: "two", 3: "three"}
-
 
 def captions(tree: Tree, draw: Draw) -> dict[str, list[str]]:
     """Captions by kind: "dense" and "brief", each with at least one."""
-    objects = [f"{NUMBERS[n]} {colour} {shape}{'s' if n > 1 else ''}" for n, colour, shape in kinds(draw.facts)]
+    number, plural = tree.words["number"], tree.words["plural"]
+    objects = [
+        f"{number[str(kind.count)]} {kind.colour} {kind.shape if kind.count == 1 else plural[kind.shape]}"
+        for kind in kinds(draw.facts)
+    ]
     return {"dense": tree.templates[draw.category].texts(draw.facts), "brief": [" and ".join(objects)]}

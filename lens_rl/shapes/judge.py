@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from lens_rl.shapes.letters import WORDS, word_size, written
 from lens_rl.shapes.render import AREA, CENTROID_DROP, coverage, paint
-from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, Scene, Thing
+from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, INK, LARGE, RELATIONS, SHAPES, Scene, Thing, Word, unit
 
-MIN_AREA = 5.0
-"""Pixels; smaller spots are no objects, but they do break the structure."""
+MIN_AREA = 12.0
+"""Square units; smaller spots are no objects, but they do break the structure."""
 MAX_SPOTS = 12
 """Spots that are looked at, the largest first, so that a picture of noise costs no more than others."""
 MAX_MISFIT = 0.28
 """Largest share of an object's area that may disagree with its best drawing."""
+MAX_WRONG_PIXELS = 5
+"""Of a word: pixels that are ink and should not be, or the other way round; a dot has four."""
 MIN_GROUND = 0.3
 """Least share of a picture that is its background; where there is less, the background is UNCLEAR."""
 UNCLEAR = "unclear"
@@ -29,15 +32,17 @@ MIN_APART = 0.85
 """Least distance of two centres, in sums of their radii."""
 MAX_RESIDUAL = 90.0
 """Largest distance in RGB of one pixel from the best re-drawing of the whole picture, ..."""
-MAX_SMOOTH_RESIDUAL = 45.0
+MAX_SMOOTH_RESIDUAL = 42.0
 """... of a 2x2 mean, and ..."""
 MAX_MEAN_RESIDUAL = 20.0
 """... of all pixels on average."""
-RELATION_SLACK = 0.5
-"""Pixels by which centres must be apart before one object is left of another."""
+RELATION_SLACK = 0.8
+"""Units by which centres must be apart before one object is left of another."""
 
 _COLOUR_NAMES, _COLOUR_RGB = list(COLOURS), np.array(list(COLOURS.values()), dtype=float)
 _GROUND_NAMES, _GROUND_RGB = list(BACKGROUNDS), np.array(list(BACKGROUNDS.values()), dtype=float)
+_PALETTES = [np.array([*COLOURS.values(), INK[name]], dtype=float) for name in _GROUND_NAMES]
+"""Per background: what may be drawn on it, the colours and at last the ink."""
 _RADIUS_STEPS = np.array([0.92, 1.0, 1.08])[:, None, None, None, None]
 _OFFSETS = np.array([-0.35, 0.0, 0.35])
 
@@ -63,13 +68,16 @@ class Seen:
 def look(image: np.ndarray) -> Seen:
     """Everything the judge knows of a picture, uint8 RGB (height, width, 3)."""
     pixels = image.astype(float)
+    size = (image.shape[0], image.shape[1])
     ground, share = _background(pixels)
-    alpha, colour, _ = _unmix(pixels, _GROUND_RGB[ground])
+    alpha, colour, _ = _unmix(pixels, _GROUND_RGB[ground], _PALETTES[ground])
+    word, whole = _read(np.where(colour == len(COLOURS), alpha, 0.0))
     spots = _spots(alpha, colour)
-    whole = len(spots) <= MAX_SPOTS and share >= MIN_GROUND
+    whole = whole and len(spots) <= MAX_SPOTS and share >= MIN_GROUND
     things: list[Thing] = []
     for index, solid in spots[:MAX_SPOTS]:
-        fitted = _fit(solid, _mix_of(pixels, _GROUND_RGB[ground], _COLOUR_RGB[index]), index)
+        mix = _mix_of(pixels, _GROUND_RGB[ground], _COLOUR_RGB[index])
+        fitted = _fit(solid, mix, index, MIN_AREA * unit(size) ** 2)
         if fitted is None:
             whole = whole and int(solid.sum()) < 2
             continue
@@ -77,7 +85,7 @@ def look(image: np.ndarray) -> Seen:
         things.append(thing)
         whole = whole and misfit <= MAX_MISFIT
     background = _GROUND_NAMES[ground] if share >= MIN_GROUND else UNCLEAR
-    scene = Scene(tuple(things), background, (image.shape[0], image.shape[1]))
+    scene = Scene(tuple(things), background, size, word)
     return Seen(scene, whole and bool(things) and _apart(things) and _explains(scene, pixels))
 
 
@@ -92,7 +100,13 @@ def holds(check: Mapping[str, Any], seen: Seen) -> bool:
         return seen.scene.background == check["is"]
     if kind == "structure":
         return seen.whole
-    return _related(seen.find(check["of"]), check["is"], seen.find(check["to"]))
+    if kind == "text":
+        return seen.scene.word is not None and seen.scene.word.text == check["is"]
+    if kind == "size":
+        limit, things = LARGE * unit(seen.scene.size), seen.find(check["of"])
+        return bool(things) and all((thing.radius >= limit) == (check["is"] == "large") for thing in things)
+    slack = RELATION_SLACK * unit(seen.scene.size)
+    return _related(seen.find(check["of"]), check["is"], seen.find(check["to"]), slack)
 
 
 def can_read(check: Mapping[str, Any]) -> str | None:
@@ -127,20 +141,22 @@ _FIELDS = {
     "present": ("of",),
     "count": ("of", "n"),
     "relation": ("of", "is", "to"),
+    "size": ("of", "is"),
+    "text": ("is",),
     "background": ("is",),
     "structure": (),
 }
-_VALUES = {"relation": RELATIONS, "background": tuple(BACKGROUNDS)}
+_VALUES = {"relation": RELATIONS, "background": tuple(BACKGROUNDS), "text": WORDS, "size": ("small", "large")}
 
 
-def _related(first: list[Thing], relation: str, second: list[Thing]) -> bool:
+def _related(first: list[Thing], relation: str, second: list[Thing], slack: float) -> bool:
     """Whether every first thing stands so to every second one; false where one of them is missing."""
     if not first or not second:
         return False
     if relation in ("right of", "below"):
         first, second = second, first
     axis = "x" if relation in ("left of", "right of") else "y"
-    return max(getattr(t, axis) for t in first) + RELATION_SLACK < min(getattr(t, axis) for t in second)
+    return max(getattr(t, axis) for t in first) + slack < min(getattr(t, axis) for t in second)
 
 
 def _background(pixels: np.ndarray) -> tuple[int, float]:
@@ -150,9 +166,9 @@ def _background(pixels: np.ndarray) -> tuple[int, float]:
     return int(near.argmax()), float(near.max())
 
 
-def _unmix(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _unmix(pixels: np.ndarray, ground: np.ndarray, palette_C3: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each pixel as (1 - alpha) ground + alpha colour: alpha, index of the colour, what is left over."""
-    direction_C3 = _COLOUR_RGB - ground
+    direction_C3 = palette_C3 - ground
     offset = pixels - ground
     alpha_C = offset @ direction_C3.T / (direction_C3**2).sum(axis=1)
     alpha_C = alpha_C.clip(0.0, 1.15)
@@ -175,13 +191,34 @@ def _spots(alpha: np.ndarray, colour: np.ndarray) -> list[tuple[int, np.ndarray]
     return sorted(spots, key=lambda spot: int(spot[1].sum()), reverse=True)
 
 
+def _read(ink: np.ndarray) -> tuple[Word | None, bool]:
+    """The word that some ink spells, or None, and whether all of the ink is accounted for; `ink` is 0 to 1 a pixel."""
+    rows, columns = np.nonzero(ink > 0.5)
+    if len(rows) < 2:
+        return None, True
+    solid = ink > 0.5
+    best: tuple[int, Word] | None = None
+    for text in WORDS:
+        height, width = word_size(text)
+        letters = written(text) > 0.5
+        for row in range(max(rows.min() - 1, 0), min(rows.min() + 2, ink.shape[0] - height + 1)):
+            for column in range(max(columns.min() - 1, 0), min(columns.min() + 2, ink.shape[1] - width + 1)):
+                window = solid[row : row + height, column : column + width]
+                # Ink outside of the word is wrong as well.
+                wrong = int((window != letters).sum() + solid.sum() - window.sum())
+                if best is None or wrong < best[0]:
+                    best = wrong, Word(text, int(row), int(column))
+    read = best is not None and best[0] <= MAX_WRONG_PIXELS
+    return (best[1] if best and read else None), read
+
+
 def _mix_of(pixels: np.ndarray, ground: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """How much of one colour each pixel holds, in [0, 1]."""
     direction = colour - ground
     return ((pixels - ground) @ direction / (direction @ direction)).clip(0.0, 1.0)
 
 
-def _fit(solid: np.ndarray, alpha: np.ndarray, colour: int) -> tuple[Thing, float] | None:
+def _fit(solid: np.ndarray, alpha: np.ndarray, colour: int, min_area: float) -> tuple[Thing, float] | None:
     """The best drawing of one connected spot, and the share of it that does not fit; None for a speck."""
     rows, columns = np.nonzero(solid)
     top, bottom = max(rows.min() - 2, 0), min(rows.max() + 3, solid.shape[0])
@@ -191,7 +228,7 @@ def _fit(solid: np.ndarray, alpha: np.ndarray, colour: int) -> tuple[Thing, floa
     near = ndimage.binary_dilation(solid[window], structure=np.ones((3, 3)))
     seen = alpha[window] * near
     mass = seen.sum()
-    if mass < MIN_AREA:
+    if mass < min_area:
         return None
     y_grid, x_grid = np.arange(top, bottom)[:, None] + 0.5, np.arange(left, right)[None, :] + 0.5
     y, x = (seen * y_grid).sum() / mass, (seen * x_grid).sum() / mass

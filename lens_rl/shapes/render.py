@@ -9,14 +9,17 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from lens_core.records import Size
-from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, Scene
+from lens_rl.shapes.letters import written
+from lens_rl.shapes.scene import BACKGROUNDS, COLOURS, INK, Scene, unit
 
-FLAWS = ("cut", "merged", "speckled", "blurred", "ghost", "two-coloured")
+FLAWS = ("cut", "merged", "speckled", "noisy", "blurred", "ghost", "two-coloured")
 
 SQUARE_HALF = 0.84
 """Half side of a square, in radii."""
 TRIANGLE_TOP, TRIANGLE_BASE, TRIANGLE_HALF = -1.0, 0.75, 1.05
 """Top, base line and half base of the upright triangle, in radii."""
+CROSS_HALF, CROSS_ARM = 0.96, 0.34
+"""Half length and half width of the two bars of a cross, in radii."""
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -32,6 +35,11 @@ def paint(scene: Scene) -> np.ndarray:
     for thing in scene.things:
         alpha = coverage(thing.shape, rows - thing.y, columns - thing.x, thing.radius)[..., None]
         picture = (1 - alpha) * picture + alpha * np.array(COLOURS[thing.colour])
+    if scene.word:
+        ink = written(scene.word.text)[..., None]
+        rows = slice(scene.word.row, scene.word.row + ink.shape[0])
+        columns = slice(scene.word.column, scene.word.column + ink.shape[1])
+        picture[rows, columns] = (1 - ink) * picture[rows, columns] + ink * np.array(INK[scene.background])
     return picture
 
 
@@ -76,16 +84,21 @@ def flawed(scene: Scene, flaw: str, random: np.random.Generator) -> np.ndarray:
     elif flaw == "speckled":
         for place in random.integers(0, scene.size[0] * scene.size[1], 12):
             picture[divmod(place, scene.size[1])] = random.integers(0, 256, 3)
+    elif flaw == "noisy":
+        picture = picture + random.normal(0, 32, picture.shape)
     elif flaw == "blurred":
-        picture = gaussian_filter(picture, (1.6, 1.6, 0))
+        softness = 2.4 * unit(scene.size)
+        picture = gaussian_filter(picture, (softness, softness, 0))
     elif flaw == "ghost":
-        y, x = random.uniform(2.5, scene.size[0] - 2.5), random.uniform(2.5, scene.size[1] - 2.5)
-        veil = 0.45 * coverage("circle", rows - y, columns - x, 2.5)[..., None]
+        reach = 4 * unit(scene.size)
+        y, x = random.uniform(reach, scene.size[0] - reach), random.uniform(reach, scene.size[1] - reach)
+        veil = 0.45 * coverage("circle", rows - y, columns - x, reach)[..., None]
         # A colour that no object has, or the ghost might hide inside one.
         other = next(colour for colour in random.permutation(list(COLOURS)) if colour not in used)
         picture = (1 - veil) * picture + veil * np.array(COLOURS[other])
     elif flaw == "two-coloured":
-        other = [colour for colour in COLOURS if colour != thing.colour][random.integers(3)]
+        other = [colour for colour in COLOURS if colour != thing.colour]
+        other = other[random.integers(len(other))]
         half = coverage(thing.shape, rows - thing.y, columns - thing.x, thing.radius) * (rows > thing.y)
         picture = (1 - half[..., None]) * picture + half[..., None] * np.array(COLOURS[other])
     else:
@@ -99,6 +112,10 @@ def _distance(shape: str, dy: np.ndarray, dx: np.ndarray, radius: np.ndarray | f
         return np.hypot(dy, dx) - radius
     if shape == "square":
         return np.maximum(np.abs(dy), np.abs(dx)) - SQUARE_HALF * radius
+    if shape == "cross":
+        tall = np.maximum(np.abs(dy) - CROSS_HALF * radius, np.abs(dx) - CROSS_ARM * radius)
+        wide = np.maximum(np.abs(dx) - CROSS_HALF * radius, np.abs(dy) - CROSS_ARM * radius)
+        return np.minimum(tall, wide)
     slope = TRIANGLE_HALF / (TRIANGLE_BASE - TRIANGLE_TOP)
     side = (np.abs(dx) - slope * (dy - TRIANGLE_TOP * radius)) / np.hypot(1.0, slope)
     return np.maximum(side, dy - TRIANGLE_BASE * radius)
@@ -108,8 +125,14 @@ AREA = {
     "circle": np.pi,
     "square": 4 * SQUARE_HALF**2,
     "triangle": TRIANGLE_HALF * (TRIANGLE_BASE - TRIANGLE_TOP),
+    "cross": 8 * CROSS_HALF * CROSS_ARM - 4 * CROSS_ARM**2,
 }
 """Area of each shape of radius 1."""
 
-CENTROID_DROP = {"circle": 0.0, "square": 0.0, "triangle": TRIANGLE_TOP + 2 / 3 * (TRIANGLE_BASE - TRIANGLE_TOP)}
+CENTROID_DROP = {
+    "circle": 0.0,
+    "square": 0.0,
+    "triangle": TRIANGLE_TOP + 2 / 3 * (TRIANGLE_BASE - TRIANGLE_TOP),
+    "cross": 0.0,
+}
 """How far below its centre a shape's centroid lies, in radii."""

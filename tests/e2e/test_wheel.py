@@ -41,6 +41,9 @@ def test_the_wheel_holds_everything_and_runs_outside_the_clone(tmp_path):
         return run.stdout
 
     assert "Plan of shapes" in said("rl", "--recipe", "shapes", "--dry-run")
+    sets = ("steps=1", "prompts.train=40", "prompts.validation=34", "prompts.test=34", "prompts.per_step=2")
+    said("rl", "--recipe", "shapes", *(part for value in sets for part in ("--set", value)))
+    assert (tmp_path / "runs" / "shapes-seed0" / "report.html").is_file()
     assert said("rubric", "new", "mine").split() == ["mine/rubric.yaml", "mine/judge.j2"]
     assert "nothing to find fault with" in said("rubric", "lint", "mine/rubric.yaml")
     assert 'Criterion "colour": The colour blue' in said(

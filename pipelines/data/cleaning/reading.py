@@ -15,6 +15,8 @@ MOST_BYTES = 256 * 2**20
 FETCH_SECONDS = 20.0
 """From the request to the last byte."""
 TRIES = 2
+PAUSE_SECONDS = 1.0
+"""Before a busy server is asked again."""
 AT_ONCE = 16
 """Downloads of one chunk of images at the same time."""
 AGENT = "lens-rl (cleaning of training images)"
@@ -85,6 +87,7 @@ def _fetch(url: str) -> bytes:
             return _fetch_once(url)
         except urllib.error.HTTPError as error:
             if left and (error.code == 429 or error.code >= 500):
+                time.sleep(PAUSE_SECONDS)
                 continue
             raise Unreadable(f"the server answered {error.code} {error.reason}") from error
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:

@@ -4,6 +4,8 @@ A scorer is a class that is made with `(model, label, device)` and called with u
 one score an image, or as the embedder one vector. It runs in the workers, loaded once in each.
 """
 
+import hashlib
+import json
 import re
 import threading
 from collections.abc import Sequence
@@ -110,14 +112,23 @@ def _pretrained(kind: Any, model: str) -> Any:
     return found.eval()
 
 
+def identity(scorer: Scorer) -> str:
+    """What decides the scores, as 8 hexadecimal digits: model and label, and the text of a class of the user's own."""
+    parts = [scorer.model, scorer.label]
+    file = Path(scorer.model.removeprefix(PREFIX).strip().rpartition(":")[0])
+    if scorer.model.startswith(PREFIX) and file.is_file():
+        parts.append(hashlib.sha256(file.read_bytes()).hexdigest())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
 def load(name: str, scorer: Scorer) -> ScoresImages:
     """The scorer of a step, loaded once a process. Raises RecipeProblem for a model that cannot be loaded."""
     with LOCK:
-        return _load(name, scorer.model, scorer.label, scorer.device)
+        return _load(name, scorer.model, scorer.label, scorer.device, identity(scorer))
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, model: str, label: str | None, device: str) -> ScoresImages:
+def _load(name: str, model: str, label: str | None, device: str, _: str) -> ScoresImages:
     if device == "auto":
         import torch
 

@@ -9,7 +9,6 @@ OUT/
   funnel.json, report.html    the counts; the same as a page
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from lens_core.runs import whole_file, write_whole
 from pipelines.data.cleaning.recipe import CleanRecipe
+from pipelines.data.cleaning.scorers import identity
 from pipelines.data.cleaning.sources import Listing
 
 ROWS = 1024
@@ -77,8 +77,7 @@ class Tables:
         self.measures = {PIXELS: f"{PIXELS}-{PIXELS_REVISION}"}
         """Folder under `scores/` of each thing that this recipe measures."""
         for name, scorer in recipe.scorers().items():
-            identity = json.dumps([scorer.model, scorer.label])
-            self.measures[name] = f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+            self.measures[name] = f"{name}-{identity(scorer)}"
         self.images = 0
         self.others: dict[str, int] = {}
         """Files of the source that are no images, by suffix."""
