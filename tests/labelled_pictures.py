@@ -4,8 +4,8 @@
 
 The photographs are those of scikit-image (mostly public domain) and scikit-learn (CC-BY 2.0). They are dealt into two
 halves, so that thresholds chosen on one are judged by pictures of the other. Every picture is cut out anew: none but a
-planted near-duplicate shares its frame with another. The retina of scikit-image is left out: it is soft by itself, and
-the sharpness step calls it so.
+planted near-duplicate shares its frame with another. Of scikit-image, retina and cell are
+left out: they are soft by themselves, and the sharpness step calls them so.
 """
 
 import io
