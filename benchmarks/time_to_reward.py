@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,38 +90,33 @@ class Curve:
 
 
 class LateJudge:
-    """A judge who is first asked when the first verdict is wanted: after all pictures of a step are made."""
+    """A judge who is first asked when verdicts are collected: after all pictures of a step are made."""
 
     def __init__(self, judge: RubricJudge):
-        self._judge = judge
-        self._waiting: list[LateVerdicts] = []
+        self._judge, self.step = judge, judge.step
+        self._waiting: list[tuple[Future[tuple[Verdict, ...]], Prompt, np.ndarray]] = []
 
-    def submit(self, prompt: Prompt, image: np.ndarray) -> "LateVerdicts":
-        late = LateVerdicts(self, prompt, image)
-        self._waiting.append(late)
+    def submit(self, prompt: Prompt, image: np.ndarray) -> "Future[tuple[Verdict, ...]]":
+        late: Future[tuple[Verdict, ...]] = Future()
+        self._waiting.append((late, prompt, image))
         return late
 
-    def begin(self) -> None:
-        for late in self._waiting:
-            late.future = self._judge.submit(late.prompt, late.image)
-        self._waiting = []
+    def collect(self, pending: Any, where: str) -> Any:
+        self._judge.step = self.step
+        for late, prompt, image in self._waiting:
+            self._judge.submit(prompt, image).add_done_callback(partial(_hand_over, late))
+        self._waiting.clear()
+        return self._judge.collect(pending, where)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._judge, name)
 
 
-@dataclass
-class LateVerdicts:
-    judge: LateJudge
-    prompt: Prompt
-    image: np.ndarray
-    future: "Future[tuple[Verdict, ...]] | None" = None
-
-    def result(self) -> tuple[Verdict, ...]:
-        if self.future is None:
-            self.judge.begin()
-        assert self.future is not None
-        return self.future.result()
+def _hand_over(late: "Future[tuple[Verdict, ...]]", done: "Future[tuple[Verdict, ...]]") -> None:
+    try:
+        late.set_result(done.result())
+    except Exception as problem:
+        late.set_exception(problem)
 
 
 class Recorder(Watcher):
