@@ -64,16 +64,16 @@ def truth(key: str) -> int:
 CAPTION = "caption"
 """Name of the question of a request that wants a caption."""
 LONG_REPLY = 100
-"""Tokens from which on it is a caption that is wanted."""
+"""Tokens from which on a text without a schema is a caption."""
 
 
 def questions_of(body: dict[str, Any]) -> dict[str, str]:
     """Name to key: in `per_image` the names of the schema, else the one question under the name "" ."""
     picture, text = body["messages"][1]["content"]
     sha = hashlib.sha256(picture["image_url"]["url"].encode()).hexdigest()[:16]
-    if body.get("max_tokens", 0) >= LONG_REPLY:
-        return {CAPTION: sha}
     if "response_format" not in body:
+        if body.get("max_tokens", 0) >= LONG_REPLY:
+            return {CAPTION: sha}
         return {"": f"{sha} {text['text']}"}
     names = body["response_format"]["json_schema"]["schema"]["properties"]
     return {name: f"{sha} {name}" for name in names}
