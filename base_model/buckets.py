@@ -32,6 +32,15 @@ SMALL_SQUARES = {4: 24, 8: 32}
 """Size multiple -> usual side of the small models that have it."""
 
 
+def parse_size(text: str) -> Size:
+    """`HxW` as (height, width). Raises ValueError with an example."""
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise ValueError(f"--size {text}: write it as HxW, height first, for example 1024x768") from error
+    return height, width
+
+
 def tokens(size: Size, multiple: int = 16) -> int:
     """How many latent tokens an image of this size has, `multiple` pixels a side each."""
     height, width = grid(size, multiple)

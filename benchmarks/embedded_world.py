@@ -61,7 +61,7 @@ def layout_spread(generator: Generator, recipe: RlRecipe, prompts: list[Prompt])
 
 
 def row_of(run: Path, prompts: int) -> dict[str, Any]:
-    """The numbers of one finished run."""
+    """What one finished run gained, and what became of its layouts."""
     summary = files.loads((run / "summary.json").read_text(encoding="utf-8"))
     recipe = load_recipe(RlRecipe, run / "config.yaml")
     asked = list(load_splits(recipe.prompts, Rubric.load(recipe.rubric.path)).validation)[:prompts]
@@ -76,10 +76,15 @@ def row_of(run: Path, prompts: int) -> dict[str, Any]:
         "interval": f"[{low:+.3f}, {high:+.3f}]",
         "best step": f"{summary['best_step']} of {summary['steps']}",
         "seconds": summary["wall_seconds"],
-        **{kind: shares["trained"] - shares["base"] for kind, shares in held_out["by_kind"].items()},
         "layouts": f"{before:.3f} -> {after:.3f}",
         "kept": after / before,
     }
+
+
+def kinds_of(run: Path) -> dict[str, Any]:
+    """The gain of each kind of criterion."""
+    summary = files.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return {"seed": summary["seed"]} | {kind: shares["gain"] for kind, shares in summary["held_out"]["by_kind"].items()}
 
 
 def main(
@@ -87,9 +92,13 @@ def main(
     quick: Quick = False,
     json: Json = None,
 ) -> None:
-    """A row a run."""
+    """A row a run, and its gains by kind."""
     torch.set_num_threads(1)
-    show("Runs of the embedded world on test prompts", [row_of(run, 8 if quick else 64) for run in runs], json)
+    rows, kinds = [row_of(run, 8 if quick else 64) for run in runs], [kinds_of(run) for run in runs]
+    show("Runs of the embedded world on test prompts", rows, None)
+    show("Gain by kind of criterion", kinds, None)
+    if json:
+        json.write_text(files.dumps({"rows": rows, "kinds": kinds}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ The shipped recipe of the embedded world against two others on the same base, pr
 Each gets the same sweep of learning rates on seed 0, and its best one on all seeds; learning rates fall linearly over
 what its wall time has room for. The reference has twice the wall time of the others, so that it can still arrive where
 they have been. Seconds are those of rollout, judge and training only.
+
+With `--kept FILE` every finished run is written down as it ends, and a later call with the same FILE goes on there.
 """
 
 import json
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +44,7 @@ PHASES = ("rollout", "judge", "train")
 CRITERIA = 9.0
 """Of a picture, for the plan's count of verdicts; the forwards do not depend on it."""
 SHARE_OF_GAIN = 0.8
+TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -89,38 +93,33 @@ class Curve:
 
 
 class LateJudge:
-    """A judge who is first asked when the first verdict is wanted: after all pictures of a step are made."""
+    """A judge who is first asked when verdicts are collected: after all pictures of a step are made."""
 
     def __init__(self, judge: RubricJudge):
-        self._judge = judge
-        self._waiting: list[LateVerdicts] = []
+        self._judge, self.step = judge, judge.step
+        self._waiting: list[tuple[Future[tuple[Verdict, ...]], Prompt, np.ndarray]] = []
 
-    def submit(self, prompt: Prompt, image: np.ndarray) -> "LateVerdicts":
-        late = LateVerdicts(self, prompt, image)
-        self._waiting.append(late)
+    def submit(self, prompt: Prompt, image: np.ndarray) -> "Future[tuple[Verdict, ...]]":
+        late: Future[tuple[Verdict, ...]] = Future()
+        self._waiting.append((late, prompt, image))
         return late
 
-    def begin(self) -> None:
-        for late in self._waiting:
-            late.future = self._judge.submit(late.prompt, late.image)
-        self._waiting = []
+    def collect(self, pending: Any, where: str) -> Any:
+        self._judge.step = self.step
+        for late, prompt, image in self._waiting:
+            self._judge.submit(prompt, image).add_done_callback(partial(_hand_over, late))
+        self._waiting.clear()
+        return self._judge.collect(pending, where)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._judge, name)
 
 
-@dataclass
-class LateVerdicts:
-    judge: LateJudge
-    prompt: Prompt
-    image: np.ndarray
-    future: "Future[tuple[Verdict, ...]] | None" = None
-
-    def result(self) -> tuple[Verdict, ...]:
-        if self.future is None:
-            self.judge.begin()
-        assert self.future is not None
-        return self.future.result()
+def _hand_over(late: "Future[tuple[Verdict, ...]]", done: "Future[tuple[Verdict, ...]]") -> None:
+    try:
+        late.set_result(done.result())
+    except Exception as problem:
+        late.set_exception(problem)
 
 
 class Recorder(Watcher):
@@ -139,8 +138,36 @@ class Recorder(Watcher):
             self.curve.reward.append(row["validation/reward"])
 
 
-def run_contestant(name: str, lr: float, seed: int, steps: int, base: Sequence[str]) -> Curve:
-    """Train for `steps` steps and record. In a process of its own: threads and the judge's loop are per process."""
+class Kept:
+    """Runs in processes of their own, whose results are kept as lines of JSON: what the file holds is not run again."""
+
+    def __init__(self, pool: ProcessPoolExecutor, file: Path | None):
+        self._pool, self._file = pool, file
+        lines = file.read_text(encoding="utf-8").splitlines() if file and file.exists() else []
+        self._known: dict[str, Any] = dict(json.loads(line) for line in lines)
+
+    def submit(self, run: Callable[..., dict[str, Any]], *given: Any) -> "Future[dict[str, Any]]":
+        """A future of `run(*given)`, a plain mapping."""
+        key = repr((run.__name__, given))
+        if key in self._known:
+            known: Future[dict[str, Any]] = Future()
+            known.set_result(self._known[key])
+            return known
+        future = self._pool.submit(run, *given)
+        future.add_done_callback(partial(self._keep, key))
+        return future
+
+    def _keep(self, key: str, done: "Future[dict[str, Any]]") -> None:
+        if self._file and not done.cancelled() and not done.exception():
+            with self._file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps([key, done.result()]) + "\n")
+
+
+def run_contestant(name: str, lr: float, seed: int, steps: int, base: Sequence[str]) -> dict[str, Any]:
+    """Train for `steps` steps and record a curve's fields.
+
+    In a process of its own: threads and the judge's loop are per process.
+    """
     contestant, curve = CONTESTANTS[name], Curve(name, lr, seed)
     recipe = recipe_of(name, base, f"optimizer.lr={lr}", f"seed={seed}", f"steps={steps}")
     with (
@@ -153,7 +180,14 @@ def run_contestant(name: str, lr: float, seed: int, steps: int, base: Sequence[s
             late: Any = LateJudge(run.judge)
             run.judge = late
         train(run)
-    return curve
+    return vars(curve)
+
+
+def room(seconds: float, name: str, base: Sequence[str]) -> dict[str, Any]:
+    """How many steps of a contestant its wall time has room for, as timed on a few of them."""
+    curve = Curve(**run_contestant(name, 1e-4, 0, TIMED_STEPS, base))
+    per_step = sum(curve.phases.values()) / curve.steps
+    return {"steps": max(TIMED_STEPS, round(CONTESTANTS[name].patience * seconds / per_step))}
 
 
 def recipe_of(name: str, base: Sequence[str], *more: str) -> RlRecipe:
@@ -168,6 +202,9 @@ def main(
     lrs: Annotated[str, typer.Option(help="Learning rates of the sweep.")] = "2e-4,4e-4,8e-4",
     jobs: Annotated[int, typer.Option(help="Runs at a time, a core each.")] = 2,
     quick: Quick = False,
+    kept: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep finished runs here, and go on from them.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything here too.")] = None,
 ) -> None:
     """Sweep, race, and print who got where when."""
@@ -178,33 +215,25 @@ def main(
         base = ("prompts.per_step=4", "evaluation.every=1", *sizes)
         seconds, seeds, sweep = min(seconds, 3.0), min(seeds, 2), sweep[:2]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        steps = _room(pool, seconds, base)
+        runs = Kept(pool, kept)
+        timed = {name: runs.submit(room, seconds, name, base) for name in CONTESTANTS}
+        steps = {name: future.result()["steps"] for name, future in timed.items()}
         first = {
-            (name, lr): pool.submit(run_contestant, name, lr, 0, steps[name], base)
+            (name, lr): runs.submit(run_contestant, name, lr, 0, steps[name], base)
             for name in CONTESTANTS
             for lr in sweep
         }
-        swept = {key: future.result() for key, future in first.items()}
+        swept = {key: Curve(**future.result()) for key, future in first.items()}
         best = {name: max(sweep, key=lambda lr: _late_reward(swept[name, lr])) for name in CONTESTANTS}
         more = [
-            pool.submit(run_contestant, name, best[name], seed, steps[name], base)
+            runs.submit(run_contestant, name, best[name], seed, steps[name], base)
             for seed in range(1, seeds)
             for name in CONTESTANTS
         ]
-        controls = [pool.submit(run_control, name, seconds, seed, base) for seed in range(seeds) for name in CONTROLS]
-        curves = [swept[name, best[name]] for name in CONTESTANTS] + [future.result() for future in more]
+        controls = [runs.submit(run_control, name, seconds, seed, base) for seed in range(seeds) for name in CONTROLS]
+        curves = [swept[name, best[name]] for name in CONTESTANTS] + [Curve(**future.result()) for future in more]
         controlled = [future.result() for future in controls]
     _report(curves, list(swept.values()), controlled, seconds, jobs, json_file)
-
-
-def _room(pool: ProcessPoolExecutor, seconds: float, base: Sequence[str]) -> dict[str, int]:
-    """How many steps of each contestant the wall time has room for, as timed on a few of them."""
-    timed = {name: pool.submit(run_contestant, name, 1e-4, 0, 3, base) for name in CONTESTANTS}
-    return {
-        name: max(3, round(CONTESTANTS[name].patience * seconds / (sum(curve.phases.values()) / curve.steps)))
-        for name, future in timed.items()
-        if (curve := future.result())
-    }
 
 
 def _late_reward(curve: Curve) -> float:

@@ -66,6 +66,15 @@ def whole_file(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk or lost permission inside the block raises RunProblem, which names `path` and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file that is never seen half written."""
     with whole_file(path) as draft:
@@ -83,7 +92,7 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         try:
-            self.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -94,7 +103,7 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
             raise RunProblem(
-                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another --name"
+                f"{self.path} is in use by process {owner}: wait for it, stop it, or choose another folder"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -122,16 +131,13 @@ class RunFolder:
             raise RunProblem(
                 f"{self.path} belongs to a run of another recipe; it differs in:\n  "
                 + "\n  ".join(differing)
-                + "\nChoose another --name, or give the recipe and --set values of that run."
+                + "\nChoose another folder, or give the recipe and --set values of that run."
             )
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise _cannot_write(self.metrics_file, error) from error
+        with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         if not self.metrics_file.exists():
@@ -149,7 +155,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[int]:
         """Steps of the whole checkpoints, ascending."""
-        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.iterdir())
+        found = (_CHECKPOINT.match(path.name) for path in self.checkpoint_folder.glob("*"))
         return sorted(int(match[1]) for match in found if match)
 
     def prune(self, keep: set[int]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.verbs import features, judge, prompts, rubric
+from pipelines.verbs import data, features, judge, prompts, rubric
 from pipelines.verbs.options import EXIT_INTERRUPTED, EXIT_PROBLEM, NO_OVERRIDES, Json, Overrides, problems_explained
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(prompts.prompts_app, name="prompts")
 app.add_typer(rubric.rubric_app, name="rubric")
 app.add_typer(judge.judge_app, name="judge")
 app.add_typer(features.features_app, name="features")
+app.add_typer(data.data_app, name="data")
 
 
 @app.command()

@@ -13,8 +13,15 @@ CORE = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pydantic", "jinja2",
     "openai", "tenacity", "pandas", "typer", "rich", "tensorboard", "pillow",
 )  # fmt: skip
-EXTRAS = {"megatron-energon": "pretrain", "pytest": "test"}
-NEEDED_FOR = {"megatron-energon": "lens-rl pretrain", "pytest": "scripts/test.sh"}
+EXTRAS = {
+    "megatron-energon": "pretrain", "daft": "data", "faiss-cpu": "data", "opencv-python-headless": "data", "ray": "ray",
+    "rapidocr": "text", "onnxruntime": "text", "pytest": "test",
+}  # fmt: skip
+NEEDED_FOR = {
+    "megatron-energon": "lens-rl pretrain", "daft": "lens-rl data clean", "faiss-cpu": "lens-rl data clean",
+    "opencv-python-headless": "lens-rl data", "ray": "--engine ray",
+    "rapidocr": "render-text --check", "onnxruntime": "render-text --check", "pytest": "scripts/test.sh",
+}  # fmt: skip
 
 
 def examine() -> dict[str, Any]:

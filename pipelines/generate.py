@@ -93,7 +93,7 @@ def generate(prompts: Sequence[Prompt], model: str, out: Path, how: How) -> list
     """
     if how.sampler not in SAMPLERS:
         raise RecipeProblem(f"--sampler: unknown sampler {how.sampler!r}{nearest(how.sampler, SAMPLERS)}")
-    sizes = [_size(text) for text in how.sizes]
+    sizes = [buckets.parse_size(text) for text in how.sizes]
     _check_folder(out)
     generator = _open(model, how.offload)
     for size in sizes:
@@ -204,14 +204,6 @@ def _check_folder(out: Path) -> None:
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise RecipeProblem(f"--out {out}: cannot write there: {error.strerror}") from error
-
-
-def _size(text: str) -> Size:
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError as error:
-        raise RecipeProblem(f"--size {text}: write it as HxW, height first, for example 1024x768") from error
-    return height, width
 
 
 def _check_size(size: Size, multiple: int) -> None:

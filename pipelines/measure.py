@@ -1,6 +1,6 @@
 """What a base model of the embedded world can do, measured with the judge's own eyes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,17 @@ STEPS = (6, 10, 20)
 
 def measure_reconstructions(codec: LatentCodec, images: list[np.ndarray]) -> dict[str, Any]:
     """Share of pictures whose reconstruction shows the same things and is structurally whole; PSNR in dB."""
-    by_size: dict[Size, list[np.ndarray]] = {}
-    for image in images:
-        by_size.setdefault((image.shape[0], image.shape[1]), []).append(image)
-    whole, squared = 0, []
-    for size, pictures in by_size.items():
-        originals = np.stack(pictures)
-        decoded = codec.decode(codec.encode(originals), size)
-        squared.append((decoded.astype(float) - originals) ** 2)
-        for before, after in zip(originals, decoded, strict=True):
-            seen = look(after)
-            whole += seen.whole and _contents(seen.scene) == _contents(look(before).scene)
-    error = float(np.mean(np.concatenate([part.ravel() for part in squared])))
-    return {"n": len(images), "whole": whole / len(images), "psnr": float(10 * np.log10(255**2 / error))}
+    whole, errors = 0, []
+    for before, after in _reconstructed(codec, images):
+        seen = look(after)
+        whole += seen.whole and _contents(seen.scene) == _contents(look(before).scene)
+        errors.append(_squared_error(before, after))
+    return {"n": len(images), "whole": whole / len(images), "psnr": _psnr(errors)}
+
+
+def measure_psnr(codec: LatentCodec, images: list[np.ndarray]) -> float:
+    """PSNR of the reconstructions in dB, over all of the pictures' pixels."""
+    return _psnr([_squared_error(before, after) for before, after in _reconstructed(codec, images)])
 
 
 def measure_samples(generator: Generator, sizes: Sequence[Size], *, prompts: int, seed: int = 0) -> dict[str, Any]:
@@ -56,6 +54,24 @@ def measure_samples(generator: Generator, sizes: Sequence[Size], *, prompts: int
             "by_kind": {kind: float(np.mean(values)) for kind, values in sorted(kept.items())},
         }
     return found
+
+
+def _reconstructed(codec: LatentCodec, images: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each picture, uint8 RGB (H, W, 3), and what the autoencoder makes of it."""
+    by_size: dict[Size, list[np.ndarray]] = {}
+    for image in images:
+        by_size.setdefault((image.shape[0], image.shape[1]), []).append(image)
+    for size, pictures in by_size.items():
+        originals = np.stack(pictures)
+        yield from zip(originals, codec.decode(codec.encode(originals), size), strict=True)
+
+
+def _squared_error(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return ((after.astype(float) - before) ** 2).ravel()
+
+
+def _psnr(errors: list[np.ndarray]) -> float:
+    return float(10 * np.log10(255**2 / float(np.mean(np.concatenate(errors)))))
 
 
 def _contents(scene: Scene) -> tuple[str, str | None, list[tuple[str, str]]]:

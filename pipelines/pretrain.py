@@ -29,13 +29,16 @@ from base_model.transformer import LensTransformer
 from lens_core.progress import ProgressDisplay
 from lens_core.recipes import dump_recipe, find_recipe, load_recipe
 from lens_core.records import Size
-from lens_core.runs import RunFolder, whole_folder
+from lens_core.runs import RunFolder, RunProblem, whole_folder
 from lens_core.seeds import seed_of
 from lens_core.templates import Template
+from pipelines.data.pack import MANIFEST
 from pipelines.data.shapes import pack_shapes
-from pipelines.measure import measure_reconstructions, measure_samples
+from pipelines.measure import measure_psnr, measure_reconstructions, measure_samples
 
 CARD = Path(__file__).parent / "model_card.md.j2"
+PACKED_CARD = CARD.with_name("packed_card.md.j2")
+"""Of a model trained on shards of the user's own."""
 FIGURES = "figures.json"
 VAE_TIME = "time.json"
 
@@ -59,32 +62,63 @@ def pretrain(name: str, overrides: list[str], out: Path, *, quick: bool) -> dict
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     with RunFolder(out) as folder:
+        if not (finished := out / "model" / FIGURES).is_file():
+            _refuse_unpacked(recipe.corpus.shards)  # before the folder becomes this recipe's
         folder.keep_config(dump_recipe(recipe))
-        if (finished := out / "model" / FIGURES).is_file():
+        if finished.is_file():
             print(f"model: {finished.parent} (finished before)")
             return json.loads(finished.read_text(encoding="utf-8"))
-        corpus = pack_shapes(
-            out / "shards",
-            train=recipe.corpus.train,
-            validation=recipe.corpus.validation,
-            seed=recipe.seed,
-            sizes=recipe.corpus.sizes,
-            flawed_share=recipe.corpus.flawed_share,
-        )
+        shards, corpus = _corpus(recipe, out)
         skipped: list[str] = []
-        samples = list(read_samples(out / "shards", "train", skipped=skipped))
-        held_out = list(read_samples(out / "shards", "validation", skipped=skipped))
+        samples = list(read_samples(shards, "train", skipped=skipped))
+        held_out = list(read_samples(shards, "validation", skipped=skipped))
         _tell(skipped)
         codec = LatentCodec(_vae(recipe, out / "vae", samples))
         generator = build_generator(recipe, codec, samples)
         figures = _train(recipe, generator, folder, samples, held_out)
         figures |= {"corpus": corpus["corpus_sha256"], "skipped": len(skipped), "machine": _machine()}
         figures |= json.loads((out / "vae" / VAE_TIME).read_text(encoding="utf-8"))
-        figures["reconstructions"] = measure_reconstructions(codec, [sample.image for sample in held_out])
-        figures["samples"] = measure_samples(generator, recipe.corpus.sizes, prompts=16 if quick else 256)
+        images = [sample.image for sample in held_out]
+        if recipe.corpus.shards is None:
+            figures["reconstructions"] = measure_reconstructions(codec, images)
+            figures["samples"] = measure_samples(generator, recipe.corpus.sizes, prompts=16 if quick else 256)
+        else:  # nobody knows what its pictures should show
+            figures["reconstructions"] = {"n": len(images), "psnr": measure_psnr(codec, images)}
         _finish(recipe, generator, figures, out / "model")
     print(f"model: {out / 'model'}")
     return figures
+
+
+def _corpus(recipe: PretrainRecipe, out: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of the shards, and their manifest."""
+    corpus = recipe.corpus
+    if corpus.shards is None:
+        shards = out / "shards"
+        return shards, pack_shapes(
+            shards,
+            train=corpus.train,
+            validation=corpus.validation,
+            seed=recipe.seed,
+            sizes=corpus.sizes,
+            flawed_share=corpus.flawed_share,
+        )
+    shards = Path(corpus.shards)
+    return shards, json.loads((shards / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _refuse_unpacked(shards: str | None) -> None:
+    """Raises RunProblem for shards that are not packed to the end, or leave nothing to train on or to hold out."""
+    if shards is None:
+        return
+    manifest = Path(shards) / MANIFEST
+    if not manifest.is_file():
+        raise RunProblem(f"corpus.shards: {shards} has no {MANIFEST}: pack it, to the end, with `lens-rl data pack`")
+    packed = json.loads(manifest.read_text(encoding="utf-8"))["shards"]
+    if absent := {"train", "validation"} - {shard["split"] for shard in packed}:
+        raise RunProblem(
+            f"corpus.shards: {shards} has no {' and no '.join(sorted(absent))} pictures: pack two pictures or more "
+            "into another folder, with a --validation above 0"
+        )
 
 
 def build_generator(recipe: PretrainRecipe, codec: LatentCodec, samples: list[CaptionedImage]) -> LensGenerator:
@@ -165,9 +199,10 @@ def _finish(recipe: PretrainRecipe, generator: LensGenerator, figures: dict[str,
 
 def model_card(recipe: PretrainRecipe, figures: dict[str, Any]) -> str:
     """The card of a finished model, in Markdown."""
-    by_steps = figures["samples"]
-    some = next(iter(by_steps.values()))
-    template = Template(CARD.read_text(encoding="utf-8"), where=CARD.name)
+    by_steps = figures.get("samples")
+    some = next(iter(by_steps.values())) if by_steps else {"prompts": 0, "by_kind": {}}
+    card = CARD if by_steps else PACKED_CARD
+    template = Template(card.read_text(encoding="utf-8"), where=card.name)
     return template.render(
         recipe=recipe.model_dump(),
         transformer=recipe.transformer.config,

@@ -61,11 +61,19 @@ def truth(key: str) -> int:
     return hashlib.sha256(key.encode()).digest()[0] % 2
 
 
+CAPTION = "caption"
+"""Name of the question of a request that wants a caption."""
+LONG_REPLY = 100
+"""Tokens from which on a text without a schema is a caption."""
+
+
 def questions_of(body: dict[str, Any]) -> dict[str, str]:
     """Name to key: in `per_image` the names of the schema, else the one question under the name "" ."""
     picture, text = body["messages"][1]["content"]
     sha = hashlib.sha256(picture["image_url"]["url"].encode()).hexdigest()[:16]
     if "response_format" not in body:
+        if body.get("max_tokens", 0) >= LONG_REPLY:
+            return {CAPTION: sha}
         return {"": f"{sha} {text['text']}"}
     names = body["response_format"]["json_schema"]["schema"]["properties"]
     return {name: f"{sha} {name}" for name in names}
@@ -111,7 +119,19 @@ class FaultServer:
         return web.json_response(completion(content, self.behaviour.prompt_tokens, **message))
 
 
+def caption_of(key: str) -> str:
+    """What a picture with that key shows: a sentence or two with nine words of its own."""
+    words = [f"{hashlib.sha256(f'{key} {place}'.encode()).hexdigest()[:6]}ish" for place in range(9)]
+    return (
+        f"A {words[0]} thing stands on a {words[1]} floor with a {words[2]} wall behind it, near a {words[3]} chair and"
+        f" a {words[4]} lamp. The light is {words[5]} from the left, and there is a {words[6]} shadow between the "
+        f"{words[7]} door and its {words[8]} frame."
+    )
+
+
 def right(questions: dict[str, str]) -> str:
+    if CAPTION in questions:
+        return caption_of(questions[CAPTION])
     if "" in questions:
         return str(truth(questions[""]))
     return json.dumps({name: truth(key) for name, key in questions.items()})

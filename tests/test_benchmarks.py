@@ -1,6 +1,7 @@
 """The benchmarks run and say what they measured; no time fails a test."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from base_model import linear
 from base_model.transformer import LensTransformer
-from benchmarks import full_size, judge, rubrics, transformer
+from benchmarks import full_size, judge, rendered_text, rubrics, transformer
 from benchmarks.flops import forward_flops
 from benchmarks.random_lens import random_inputs, random_model
+from pipelines.data.text.order import Order, prepare
+from pipelines.data.text.reading import Reader
+from tests.typefaces import FONTS
 
 SMALL = {"num_layers": 3, "num_attention_heads": 2, "enc_hidden_dim": 24}
 
@@ -30,6 +34,33 @@ def test_the_transformer_benchmark_prints_and_writes_its_table(tmp_path, capsys,
     assert [row["workload"] for row in rows] == list(transformer.WORKLOADS)
     assert all(row["plain s"] > 0 and row["eager s"] > 0 for row in rows) and rows[0]["compiled s"] > 0
     assert "ragged text, training" in capsys.readouterr().out
+
+
+def test_the_cleaning_benchmark_prints_and_writes_its_tables(tmp_path, few_threads):
+    pytest.importorskip("cleanvision")
+    pytest.importorskip("imagehash")
+    from benchmarks import clean
+
+    clean.main(quick=True, json=tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert len(rows) == 5 and all(row["images/s per core"] > 0 for row in rows)
+    memory = json.loads((tmp_path / "rows-memory.json").read_text())["rows"]
+    assert [row["images"] for row in memory] == ["100", "400"] and all(row["peak MiB"] > 50 for row in memory)
+
+
+def test_the_benchmark_of_rendered_text_prints_and_writes_its_table(tmp_path, few_threads):
+    rendered_text.main(quick=True, json=tmp_path / "rows.json", fonts=[FONTS])
+    rows = {row["script"]: row for row in json.loads((tmp_path / "rows.json").read_text())["rows"]}
+    assert {"latin", "cyrillic", "greek"} <= set(rows) and all(row["drawn / s"] > 0 for row in rows.values())
+    assert float(rows["latin"]["read back"].rstrip("%")) >= 90
+    assert rows["greek"]["read back"] == "not checked"
+
+
+@pytest.mark.slow
+def test_latin_text_is_read_back_at_the_default_settings():
+    stock = prepare(Order(Path(), 0, scripts=("latin",), fonts=(FONTS,)))
+    row = rendered_text.measure(stock, Reader(), "latin", 80)
+    assert int(row["asked"]) > 500 and float(row["read back"].rstrip("%")) >= 97
 
 
 def test_the_full_size_run_goes_the_same_way_on_a_cpu(monkeypatch):

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from peft import LoraConfig
@@ -27,9 +28,13 @@ from lens_rl.models import EMBEDDED
 from lens_rl.shapes.render import render
 from lens_rl.shapes.scene import Scene, Thing
 from pipelines.cli import app
+from pipelines.data.captioning.store import CaptionStore
 from pipelines.rubric import new
 from taxonomy.prompt_set import write_prompts
+from tests.chat_server import completion, serving
 from tests.e2e.runs import finished_run
+from tests.test_caption_rules import DENSE
+from tests.test_pack_captioned import write_set
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))]
@@ -98,6 +103,27 @@ def write_pictures(folder: Path) -> None:
         Image.new("RGB", (20, 20), colour).save(folder / "pictures" / f"p-{number}.png")
 
 
+def write_photos(folder: Path) -> None:
+    """A folder of images to clean; noise is sharp and holds much."""
+    write_pictures_of_noise(folder / "photos")
+
+
+def write_pictures_of_noise(folder: Path) -> None:
+    folder.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def write_captioned(folder: Path) -> None:
+    """What the page about captions begins with: pictures, and two sets; the pages before it tell how they are made."""
+    write_pictures_of_noise(folder / "cleaned")
+    for name in ("captions", "text"):
+        write_set(folder / name, 3, size=(600, 600), start=3 * (name == "text"))
+    CaptionStore(folder / "captions" / "captions.sqlite").close()
+    (folder / "drawings.j2").write_text(blocks("docs/caption-and-pack.md", "jinja")[0])
+
+
 def write_models(folder: Path) -> None:
     """The models that the pages name: the embedded one under the names of the large ones, and LoRAs for it."""
     (folder / "checkpoints").mkdir()
@@ -139,11 +165,27 @@ def test_commands_of_the_documents(page, words, tmp_path, monkeypatch, request):
         write_models(tmp_path)
     if page == "docs/trust-the-judge.md":
         write_pictures(tmp_path)
+    if page == "docs/clean-a-folder.md":
+        write_photos(tmp_path)
     if page == "docs/write-a-rubric.md" and words[:2] != ["rubric", "new"]:
         write_rubric(tmp_path)
+    if page == "docs/caption-and-pack.md":
+        write_captioned(tmp_path)
+    if page == "docs/render-text.md":
+        write_photos(tmp_path)
+        (tmp_path / "lines.txt").write_text("Open daily\n")
     verb, *arguments = ["shapes" if word == "RECIPE" else word for word in words]
     if verb == "judge" and any("model=" in word or word == "lens" for word in arguments):
         parse(words, 2)  # It would ask a language model.
+        return
+    if words[:2] == ["data", "caption"]:
+        with serving(lambda *_: completion(DENSE)) as server:
+            words = [*words, "--out", "asked", "--model", f"base_url={server.url}"]
+            result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0 and "3 of 3 pictures captioned" in result.output, result.output
+        return
+    if words[:2] == ["data", "clean"] and not {"ray", "cleaning.yaml"}.isdisjoint(arguments):
+        parse(words, 2)  # It would start a cluster, or load large models.
         return
     if parsed_only := next((verbs for verbs in PARSED_ONLY if words[: len(verbs)] == list(verbs)), None):
         parse(words, len(parsed_only))

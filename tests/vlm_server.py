@@ -19,7 +19,11 @@ from aiohttp import web
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tests.tiny_vlm import SEEN, colour_criterion
+
 NAME = "tiny-vlm"
+LONG_REPLY = 100
+"""Tokens from which on a request wants a caption."""
 
 
 class Model:
@@ -91,6 +95,8 @@ def _app(model: Model, served: Served) -> web.Application:
         if body["model"] != NAME:
             return _problem(404, f"The model `{body['model']}` does not exist.")
         image, talk = _read_chat(body["messages"])
+        if body.get("max_tokens", 0) >= LONG_REPLY:
+            return await described(image)
         schema = body.get("response_format", {}).get("json_schema")
         if schema is None:
             logprobs, tokens = await asyncio.to_thread(model.next_token, [talk], image)
@@ -101,6 +107,18 @@ def _app(model: Model, served: Served) -> web.Application:
         one, zero = model.ids("1")[0], model.ids("0")[0]
         values = {name: int(row[one] > row[zero]) for name, row in zip(names, logprobs, strict=True)}
         return web.json_response(_reply(json.dumps(values), tokens, len(names)))
+
+    async def described(image: Image.Image) -> web.Response:
+        """A caption that says which of its colours the model sees: it is too small to write one by itself."""
+        talks = [[_asked(colour_criterion(colour).text)] for colour in SEEN]
+        logprobs, tokens = await asyncio.to_thread(model.next_token, talks, image)
+        odds = (logprobs[:, model.ids("1")[0]] - logprobs[:, model.ids("0")[0]]).tolist()
+        colour = max(zip(odds, SEEN, strict=True))[1]
+        text = (
+            f"A plain {colour} square fills the picture from edge to edge, of one even {colour} all over, with nothing "
+            "in front of it and nothing behind it, under a light that comes from everywhere at once."
+        )
+        return web.json_response(_reply(text, tokens, len(text.split()), "stop"))
 
     async def decisions(request: web.Request) -> web.Response:
         body = await kept(request)
@@ -177,8 +195,8 @@ def _completion(model: Model, body: dict[str, Any], logprobs_V: torch.Tensor, to
     return reply
 
 
-def _reply(text: str, tokens: int, output: int) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": text}}
+def _reply(text: str, tokens: int, output: int, end: str = "length") -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": end, "message": {"role": "assistant", "content": text}}
     usage = {"prompt_tokens": tokens, "completion_tokens": output, "total_tokens": tokens + output}
     return {"id": "t", "object": "chat.completion", "created": 0, "model": NAME, "choices": [choice], "usage": usage}
 

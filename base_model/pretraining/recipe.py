@@ -15,8 +15,10 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Corpus(Strict):
-    """The shards to train on; `shapes` corpora are drawn when the folder has none."""
+    """What to train on: `shards`, or so many pictures of the embedded world, which are drawn."""
 
+    shards: str | None = None
+    """Folder that `lens-rl data pack` wrote."""
     train: Count
     validation: Count
     sizes: tuple[tuple[Count, Count], ...]

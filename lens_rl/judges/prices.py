@@ -76,10 +76,10 @@ def _with_input_at(dollars: float, usage: Usage, price: Price) -> float:
     return (tokens * dollars + usage.output_tokens * price.output) / _MILLION
 
 
-def refuse_unpriced(model: str | None, own: Price | None, budget_usd: float | None) -> None:
-    """Refuse a budget that cannot be kept, because nobody knows what the model costs."""
+def refuse_unpriced(model: str | None, own: Price | None, budget_usd: float | None, *, where: str = "judge") -> None:
+    """Refuse a budget that cannot be kept, because nobody knows what the model costs. `where` has the fields."""
     if budget_usd is not None and price_of(model, own) is None:
         raise RecipeProblem(
-            f"judge.budget_usd is {budget_usd}, but the price of {model!r} is unknown: give judge.price.input and "
-            "judge.price.output, in US dollars per million tokens"
+            f"{where}.budget_usd is {budget_usd}, but the price of {model!r} is unknown: give {where}.price.input and "
+            f"{where}.price.output, in US dollars per million tokens"
         )

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
 from lens_core.runs import write_whole
 from lens_rl.intervals import MARGIN
@@ -95,10 +95,11 @@ def _gain_scale(found: Sequence[dict[str, Any]]) -> Scale | None:
     return Scale(low - room, high + room)
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache
+def _environment(folder: Path | None) -> Environment:
+    ours = PackageLoader("lens_rl", "report")
     environment = Environment(
-        loader=PackageLoader("lens_rl", "report"),
+        loader=ChoiceLoader([FileSystemLoader(folder), ours]) if folder else ours,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -110,5 +111,6 @@ def _environment() -> Environment:
     return environment
 
 
-def template(name: str) -> Any:
-    return _environment().get_template(name)
+def template(name: str, folder: Path | None = None) -> Any:
+    """A template by name, of this package or of `folder`; the latter may import the parts of the former."""
+    return _environment(folder).get_template(name)

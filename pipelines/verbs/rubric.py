@@ -158,7 +158,7 @@ def rubric_write(
 ) -> None:
     """Let a language model write criteria for the prompts that have none, ten each. Stopped, it goes on.
 
-    Example: lens-rl rubric write prompts.txt --out with-criteria.jsonl --model model=gpt-4.1
+    Example: lens-rl rubric write prompts.txt --out with-criteria.jsonl --model model=gpt-4.1-mini
     """
     from dataclasses import asdict
 
