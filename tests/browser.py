@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,8 @@ from typing import Any
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60.0
 """How long one answer may take."""
+GONE_SECONDS = 5.0
+"""How long killed processes are waited for; where nobody collects them they never are gone, and write nothing."""
 
 
 class Browser:
@@ -39,6 +42,7 @@ class Browser:
             pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )  # fmt: skip
         os.close(to_read)
         os.close(to_write)
@@ -52,11 +56,22 @@ class Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._end()
         os.close(self._to)
         os.close(self._from)
         self._profile.cleanup()
+
+    def _end(self) -> None:
+        """Kill the browser with its helpers, and wait for them: they write into the profile until they are gone."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        deadline = time.monotonic() + GONE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                os.killpg(self._process.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.01)
 
     def open(self, file: Path, *, width: int = 1440, height: int = 1000, dark: bool = False) -> None:
         """Load a file at a width in CSS pixels, and wait until all of it is there."""
